@@ -1,0 +1,202 @@
+package policy
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Explanation says what larder would do with a request, and why.
+type Explanation struct {
+	Method string
+	URL    string
+	// Connect is what happens to the connection that carries the request; the
+	// zero Decision for an http:// URL, which needs none.
+	Connect Decision
+	// Request is what happens to the request itself.
+	Request Decision
+	// Steps lists the rules that name the host, in the order tried, up to the
+	// one that decided.
+	Steps []Step
+	// Words says in a few sentences what larder would do.
+	Words string
+}
+
+// Step is one rule that names the host of the request.
+type Step struct {
+	Rule    *Rule
+	Matched bool
+	Reason  string // why it did not match, "" if it did
+}
+
+// Explain traces the decision on a request. It does what Connect and Classify
+// do, slower, and tells why.
+func (p *Policy) Explain(method string, u *url.URL) Explanation {
+	e := Explanation{Method: method, URL: u.Redacted(), Request: p.Classify(method, u)}
+	q := newRequest(method, u)
+	p.index.first(q.host, func(r *Rule) bool {
+		m := r.mismatch(&q)
+		e.Steps = append(e.Steps, Step{Rule: r, Matched: m == matches, Reason: r.reason(m, &q)})
+		return m == matches
+	})
+	if q.tls {
+		e.Connect = p.connect(q.host, q.port)
+	}
+	e.Words = p.words(&e, &q)
+	return e
+}
+
+// reason puts a mismatch into words.
+func (r *Rule) reason(m mismatch, q *request) string {
+	switch m {
+	case wrongPort:
+		return fmt.Sprintf("port %d is not among %s", q.port, joinInts(r.Ports))
+	case wrongMethod:
+		return fmt.Sprintf("method %s is not among %s", q.method, strings.Join(r.Methods, ", "))
+	case wrongPath:
+		return "no pattern in paths matches " + q.path
+	case dotSegments:
+		return "the path has dot segments, and only a deny rule takes such a path for what it seems"
+	default:
+		return ""
+	}
+}
+
+func joinInts(all []int) string {
+	texts := make([]string, len(all))
+	for i, n := range all {
+		texts[i] = strconv.Itoa(n)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// words says what larder does with the request.
+func (p *Policy) words(e *Explanation, q *request) string {
+	if q.tls {
+		switch e.Connect.Action {
+		case Tunnel:
+			return "larder tunnels the connection and sees nothing of the request."
+		case Deny:
+			return "larder refuses the connection with 403."
+		}
+	}
+	opens, larder := "", "larder"
+	if q.tls {
+		opens, larder = "larder opens the TLS of the connection. ", "It"
+	}
+	d := e.Request
+	switch {
+	case d.Action == Deny:
+		return opens + larder + " refuses the request with 403."
+	case d.Action.Stores():
+		return opens + storingWords(d.Rule)
+	}
+	return opens + larder + forwardingWords(d.Rule)
+}
+
+// forwardingWords says how a request is forwarded that is not stored; the rule
+// is nil when the default decided.
+func forwardingWords(r *Rule) string {
+	how, why := "unmodified", ""
+	if r != nil && (!r.Request.Empty() || !r.Response.Empty()) {
+		how = "with the header changes of the rule"
+	}
+	if r != nil && r.Action.Stores() {
+		why = ", since only GET and HEAD can be answered from the store"
+	}
+	return " forwards the request " + how + " and stores nothing" + why + "."
+}
+
+func storingWords(r *Rule) string {
+	var parts []string
+	switch {
+	case r.Action == HTTP:
+		parts = append(parts, "A response is stored and served as long as its own header says, to the letter of RFC 9111; a client that asks for validation gets it.")
+	case r.Action == Immutable && r.TTL == 0:
+		parts = append(parts, "A stored 200 is served for ever without asking upstream, whatever the client says about freshness.")
+	case r.Action == Immutable:
+		parts = append(parts, "A stored 200 is served for "+duration(r.TTL)+" without asking upstream, whatever the client says about freshness.")
+	case r.TTL == 0:
+		parts = append(parts, "A stored response is validated upstream each time before it is served.")
+	default:
+		parts = append(parts, "A stored response is served for "+duration(r.TTL)+" without asking upstream, then validated; a client that asks for validation gets it.")
+	}
+	if r.StaleWhileRevalidate > 0 {
+		parts = append(parts, "For "+duration(r.StaleWhileRevalidate)+" more it is served while being validated.")
+	}
+	if r.StaleIfError > 0 {
+		parts = append(parts, "If upstream fails, a stale one is served for another "+duration(r.StaleIfError)+".")
+	}
+	if r.NegativeTTL > 0 {
+		parts = append(parts, "A 404 or 410 is remembered for "+duration(r.NegativeTTL)+".")
+	}
+	if len(r.Vary) > 0 {
+		parts = append(parts, "Responses are kept apart by "+strings.Join(r.Vary, ", ")+".")
+	}
+	if len(r.DropQuery) > 0 {
+		parts = append(parts, "Query parameters "+strings.Join(r.DropQuery, ", ")+" are not part of the key.")
+	}
+	if r.Offline {
+		parts = append(parts, "But upstream is never asked: what is stored is served whatever its age, and for the rest there is a 504.")
+	}
+	if r.MaxObject > 0 {
+		parts = append(parts, fmt.Sprintf("Bodies above %d bytes are not stored.", r.MaxObject))
+	}
+	if r.FillRanges {
+		parts = append(parts, "Beside the first range of something not stored, the whole is fetched.")
+	}
+	switch r.FinishFill {
+	case FinishAlways:
+		parts = append(parts, "A fetch goes on when its last client has left.")
+	case FinishNever:
+		parts = append(parts, "A fetch ends when its last client has left.")
+	}
+	return strings.Join(parts, " ")
+}
+
+// duration writes 24h rather than 24h0m0s, and 30d rather than 720h.
+func duration(d time.Duration) string {
+	if day := 24 * time.Hour; d > day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-len(zero)+1]
+		}
+	}
+	return text
+}
+
+// String renders the explanation for a terminal.
+func (e Explanation) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s\n", e.Method, e.URL)
+	for _, s := range e.Steps {
+		if s.Matched {
+			continue
+		}
+		fmt.Fprintf(&b, "  not %s at %s: %s\n", s.Rule.title(), s.Rule.Position, s.Reason)
+	}
+	switch i := slices.IndexFunc(e.Steps, func(s Step) bool { return s.Matched }); {
+	case i >= 0:
+		r := e.Steps[i].Rule
+		fmt.Fprintf(&b, "  %s at %s decides: %s\n", r.title(), r.Position, e.Request.Action)
+	case len(e.Steps) > 0:
+		fmt.Fprintf(&b, "  no rule of this host matches, so the default holds: %s\n", e.Request.Action)
+	default:
+		fmt.Fprintf(&b, "  no rule names this host, so the default holds: %s\n", e.Request.Action)
+	}
+	fmt.Fprintf(&b, "  %s\n", e.Words)
+	return b.String()
+}
+
+func (r *Rule) title() string {
+	if r.Preset != "" {
+		return fmt.Sprintf("rule %q of preset %s", strings.TrimPrefix(r.Name, r.Preset+"/"), r.Preset)
+	}
+	return fmt.Sprintf("rule %q", r.Name)
+}

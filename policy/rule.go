@@ -1,0 +1,227 @@
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// Rule says what larder does with the requests that match it. A Rule that comes
+// out of a Policy is valid and complete; it is shared, and nobody changes it.
+//
+// The yaml tags are the keys of the file; the decoder is held to them by a test.
+type Rule struct {
+	// Name identifies the rule in logs, metrics and explanations. It is unique
+	// in its file: letters, digits, '.', '_' and '-'. A preset's rule is called
+	// PRESET/NAME, so that it never collides with a rule of the operator's.
+	Name string `yaml:"name"`
+	// Hosts lists host patterns; see HostPattern for what may be written.
+	Hosts []string `yaml:"hosts"`
+	// Ports lists ports of the target. Empty: any.
+	Ports []int `yaml:"ports"`
+	// Methods lists request methods. Empty: any. A caching action stores
+	// answers to GET and HEAD alone; other methods under it are passed.
+	Methods []string `yaml:"methods"`
+	// Paths lists path patterns, matched on the path as sent, before the query:
+	// globs (* inside a segment, ** across, {a,b}) or, beginning with ^, RE2.
+	// Empty: any path. Those of a deny rule match the path also decoded, however
+	// often it was encoded, and without dot segments and repeated slashes; a dot
+	// segment beside an encoded slash is denied whatever they say.
+	Paths []string `yaml:"paths"`
+	// Action is one of deny, tunnel, pass, immutable, revalidate.
+	Action Action `yaml:"action"`
+	// TTL is how long a stored response is served without asking upstream. 0 or
+	// absent: for ever under immutable, never under revalidate.
+	TTL time.Duration `yaml:"ttl"`
+	// StaleIfError is how long beyond its freshness a stored response may be
+	// served when upstream fails (RFC 5861, section 4). 0: not at all.
+	StaleIfError time.Duration `yaml:"stale_if_error"`
+	// StaleWhileRevalidate is how long beyond its freshness a stored response
+	// may be served while it is validated (RFC 5861, section 3). 0: not at all.
+	StaleWhileRevalidate time.Duration `yaml:"stale_while_revalidate"`
+	// NegativeTTL is how long a 404 or 410 is served without asking. 0: never.
+	NegativeTTL time.Duration `yaml:"negative_ttl"`
+	// Vary lists request header fields by whose value responses are kept apart,
+	// besides those that the response's own Vary names.
+	Vary []string `yaml:"vary"`
+	// DropQuery lists query parameters that are left out of the cache key, by
+	// exact name or with a trailing *. They are sent upstream all the same.
+	DropQuery []string `yaml:"drop_query"`
+	// MaxObject is the size in bytes above which a response streams through
+	// without being stored. 0: no limit.
+	MaxObject int64 `yaml:"max_object"`
+	// Offline: upstream is never asked. What is stored is served whatever its age;
+	// for the rest, and for requests that cannot be stored, there is a 504. Absent:
+	// false.
+	Offline bool `yaml:"offline"`
+	// FillRanges has the whole fetched beside the first range of something not
+	// stored; ranges after that are fed from that fetch. false: only for ranges
+	// from the first byte on and for small objects, under immutable.
+	FillRanges bool `yaml:"fill_ranges"`
+	// FinishFill says whether a fetch goes on when the last client has left.
+	FinishFill FinishFill `yaml:"finish_fill"`
+	// Request is changed before it goes upstream.
+	Request HeaderChanges `yaml:"request"`
+	// Response is changed before it goes to the client; what is stored is not.
+	Response HeaderChanges `yaml:"response"`
+
+	// Position is where the rule begins in its file.
+	Position Position `yaml:"-"`
+	// Preset is the name of the preset the rule comes from, "" for a rule of
+	// the operator's own file.
+	Preset string `yaml:"-"`
+
+	hosts []*HostPattern
+	paths []pathPattern
+}
+
+// HeaderChanges are changes to the header section of a message, made in the
+// order remove, set, add.
+type HeaderChanges struct {
+	// Set replaces all fields of that name with one.
+	Set []HeaderField `yaml:"set"`
+	// Add appends a field and keeps those that are there.
+	Add []HeaderField `yaml:"add"`
+	// Remove deletes all fields of that name.
+	Remove []string `yaml:"remove"`
+}
+
+// HeaderField is one header field.
+type HeaderField struct{ Name, Value string }
+
+// Empty reports whether there is nothing to change.
+func (h HeaderChanges) Empty() bool {
+	return len(h.Set) == 0 && len(h.Add) == 0 && len(h.Remove) == 0
+}
+
+// mismatch is the first reason for which a rule does not match a request whose
+// host it names.
+type mismatch uint8
+
+const (
+	matches mismatch = iota
+	wrongPort
+	wrongMethod
+	wrongPath
+	dotSegments
+)
+
+// mismatch compares everything but the host.
+func (r *Rule) mismatch(q *request) mismatch {
+	if len(r.Ports) > 0 && !slices.Contains(r.Ports, q.port) {
+		return wrongPort
+	}
+	if len(r.Methods) > 0 && !slices.Contains(r.Methods, q.method) {
+		return wrongMethod
+	}
+	if len(r.paths) == 0 {
+		return matches
+	}
+	if r.Action == Deny {
+		return r.denyMismatch(q)
+	}
+	if !r.matchesPath(q.path) {
+		return wrongPath
+	}
+	// Where /public/../x leads only the origin knows, so a rule that gives
+	// something away does not take the path by its word.
+	if hasDotSegments(q.path) {
+		return dotSegments
+	}
+	return matches
+}
+
+// denyMismatch looks at the path as whatever an origin may make of it, so that
+// no encoding and no dot segment gets anybody around a deny rule.
+func (r *Rule) denyMismatch(q *request) mismatch {
+	if q.readings == nil {
+		q.readings = readPath(q.path)
+	}
+	if q.readings.hidden {
+		return matches
+	}
+	for i := range r.paths {
+		if r.paths[i].denies(q.readings) {
+			return matches
+		}
+	}
+	return wrongPath
+}
+
+func (r *Rule) matchesPath(path string) bool {
+	for i := range r.paths {
+		if r.paths[i].match(path) {
+			return true
+		}
+	}
+	return false
+}
+
+// sees reports whether the rule needs more than host and port to decide.
+func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 }
+
+// opens reports whether the rule makes larder open the TLS of its hosts.
+func (r *Rule) opens() bool {
+	return r.Action.intercepts() || r.Action == Deny && r.sees()
+}
+
+// String returns the name, with its preset.
+func (r *Rule) String() string { return r.Name }
+
+// hasDotSegments reports whether a path holds a segment "." or "..", also
+// percent-encoded, or behind an encoded slash or a backslash, which some
+// origins take for a slash.
+func hasDotSegments(path string) bool {
+	for i := 0; i < len(path); i++ {
+		n := slash(path[i:])
+		if n == 0 {
+			continue
+		}
+		dots, j := 0, i+n
+		for d := dot(path[j:]); d > 0; d = dot(path[j:]) {
+			dots++
+			j += d
+		}
+		if (dots == 1 || dots == 2) && (j == len(path) || slash(path[j:]) > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// slash returns the length of what may be read as a slash at the start of s.
+func slash(s string) int {
+	if s == "" {
+		return 0
+	}
+	if s[0] == '/' || s[0] == '\\' {
+		return 1
+	}
+	if len(s) >= 3 && s[0] == '%' && (s[1] == '2' && s[2]|0x20 == 'f' || s[1] == '5' && s[2]|0x20 == 'c') {
+		return 3
+	}
+	return 0
+}
+
+// dot returns the length of a dot at the start of s.
+func dot(s string) int {
+	if s == "" {
+		return 0
+	}
+	if s[0] == '.' {
+		return 1
+	}
+	if len(s) >= 3 && s[0] == '%' && s[1] == '2' && s[2]|0x20 == 'e' {
+		return 3
+	}
+	return 0
+}
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}

@@ -1,0 +1,115 @@
+package policy
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// Settings is what a policy file says apart from its rules. Every key may be
+// left out; the comments say what holds then.
+//
+// The yaml tags are the keys of the file; the decoder is held to them by a test.
+type Settings struct {
+	// Listen is the host:port of the proxy. Absent: ":3128".
+	Listen string `yaml:"listen"`
+	// Admin is the listener for health and metrics.
+	Admin Admin `yaml:"admin"`
+	// State is the folder of the authority, the store and the trust files; a
+	// relative path is relative to the file's folder. Absent: "", which leaves
+	// the choice to the program.
+	State string `yaml:"state"`
+	// Store bounds what is kept.
+	Store Store `yaml:"store"`
+	// Upstream says how and where larder dials.
+	Upstream Upstream `yaml:"upstream"`
+	// NoProxy lists what clients shall reach without larder, for the
+	// environments that larder prints: host names, .suffixes and addresses.
+	// Absent: none besides the loopback that is always there.
+	NoProxy []string `yaml:"no_proxy"`
+	// Offline: nothing is fetched from anywhere. What is stored is served whatever its
+	// age, and all else answered 504. Absent: false.
+	Offline bool `yaml:"offline"`
+	// Default is what happens to hosts and requests without a rule: tunnel or
+	// deny. Absent: tunnel.
+	Default Action `yaml:"default"`
+	// Presets names the presets in effect, in order; in the file also all or
+	// none. Absent: all.
+	Presets []string `yaml:"presets"`
+}
+
+// Admin is the listener for health, metrics and the programming interface.
+type Admin struct {
+	// Listen is its host:port; "" is off. Absent: "127.0.0.1:3129".
+	Listen string `yaml:"listen"`
+}
+
+// Store bounds what is kept.
+type Store struct {
+	// MaxSize is the most that the store may take on disk, in bytes; in the
+	// file a size such as 20GiB. Absent: 20GiB.
+	MaxSize int64 `yaml:"max_size"`
+	// OnFailure is what becomes of requests that would be stored while the store is
+	// broken, such as without its disk: pass or refuse. What it can still read is
+	// served in any case. Absent: pass.
+	OnFailure OnFailure `yaml:"on_failure"`
+}
+
+// OnFailure says what larder does without a store that works.
+type OnFailure uint8
+
+// The ways to go on without a store.
+const (
+	// PassOnFailure passes requests through, as if nothing could be stored.
+	PassOnFailure OnFailure = iota
+	// RefuseOnFailure answers 503, so that a fleet does not fall upon upstream.
+	RefuseOnFailure
+)
+
+// String returns the word of the policy file.
+func (f OnFailure) String() string {
+	if f == RefuseOnFailure {
+		return "refuse"
+	}
+	return "pass"
+}
+
+// Upstream says how and where larder dials.
+type Upstream struct {
+	// CAFile is a PEM file of roots trusted besides the system's; a relative
+	// path is relative to the file's folder. Absent: none.
+	CAFile string `yaml:"ca_file"`
+	// AllowAddresses lists networks that may be dialled although they are
+	// private, loopback or link-local. Absent: none of these is ever dialled.
+	AllowAddresses []netip.Prefix `yaml:"allow_addresses"`
+	// ConnectTo maps a target to the address that is dialled in its place; the
+	// certificate is verified for the target's name all the same. Absent: none.
+	ConnectTo []Redirection `yaml:"connect_to"`
+}
+
+// Redirection is one entry of Upstream.ConnectTo.
+type Redirection struct {
+	Host    *HostPattern // of the target
+	Port    int          // of the target
+	Address string       // host:port to dial
+}
+
+// DialAddress returns the address to dial for a target: that of the first
+// redirection whose host and port match, else host:port itself.
+func (u Upstream) DialAddress(host string, port int) string {
+	for _, r := range u.ConnectTo {
+		if r.Port == port && r.Host.Match(host) {
+			return r.Address
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+func defaultSettings() Settings {
+	return Settings{
+		Listen:  ":3128",
+		Admin:   Admin{Listen: "127.0.0.1:3129"},
+		Store:   Store{MaxSize: 20 << 30},
+		Default: Tunnel,
+	}
+}
