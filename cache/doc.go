@@ -1,0 +1,32 @@
+// Package cache is HTTP caching as RFC 9111 says it for a shared cache: keys,
+// freshness, validation, ranges (RFC 9110, section 14), the fills that feed any
+// number of clients from one upstream fetch, and Cache-Status (RFC 9211).
+//
+// Start at Cache.Serve. The bytes are kept by package cache/store; which rule
+// applies to a request is decided elsewhere and arrives as a Rule.
+//
+// # The way of a request
+//
+// An exchange (exchange.go) looks up the target URI (lookup.go, keys.go, vary.go)
+// and judges what it finds (freshness.go). A fresh response is sent from the store
+// (respond.go, range.go, multipart.go). For anything else it boards a fill
+// (flights.go, passage.go): one goroutine that sends the canonical request
+// (request.go), conditional when something is stored (validate.go), decides whether
+// the response may be stored (storable.go), and appends its body to a spool
+// (spool.go) from which every client reads at its own pace. A body that breaks off
+// is taken up again (resume.go). What cannot be shared is passed on (forward.go).
+//
+// # What is kept
+//
+// At the primary key, a digest of the target URI, is either a response or, where
+// responses vary, a list of the request fields that select one; then the responses
+// are at secondary keys. Records are in meta.go. Set-Cookie and Alt-Svc are not
+// kept, and of two clients waiting for one fill only the first gets them.
+//
+// # Where a rule prevails over HTTP
+//
+// Immutable and Revalidate fix the freshness lifetime, whatever the response's
+// Cache-Control and Expires say; StaleIfError prevails over must-revalidate; under
+// Immutable a request's freshness directives are not heard. No rule prevails over
+// no-store, private, Vary: *, or section 3.5 on credentials.
+package cache

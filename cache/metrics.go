@@ -1,0 +1,108 @@
+package cache
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the collectors of a Cache. Labels take values of bounded sets only.
+type metrics struct {
+	counted
+
+	requests      *prometheus.CounterVec
+	sent          *prometheus.CounterVec
+	received      prometheus.Counter
+	fills         *prometheus.CounterVec
+	resumed       prometheus.Counter
+	offline       prometheus.Counter
+	storeUp       prometheus.Gauge
+	withoutStore  *prometheus.CounterVec
+	storeFailures prometheus.Counter
+
+	circuitsOpened prometheus.Counter
+	spared         *prometheus.CounterVec
+}
+
+// counted are what every request counts, looked up by label once and for all.
+type counted struct {
+	hits, collapsed, misses, errors prometheus.Counter
+	fromStore, fromUpstream         prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_requests_total",
+			Help: "Requests answered, by result: hit, collapsed, miss or error.",
+		}, []string{"result"}),
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_sent_bytes_total",
+			Help: "Body bytes sent to clients, by source: store or upstream.",
+		}, []string{"source"}),
+		received: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_received_bytes_total",
+			Help: "Body bytes received from upstream.",
+		}),
+		fills: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_fills_total",
+			Help: "Fills that ended, by result: stored, unstored or failed.",
+		}, []string{"result"}),
+		resumed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_fills_resumed_total",
+			Help: "Times that a body broken off by upstream was taken up again.",
+		}),
+		storeFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_store_failures_total",
+			Help: "Store operations that failed; the requests went on without the store.",
+		}),
+		storeUp: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "larder_cache_store_up",
+			Help: "Whether the store works (1), or is broken and being tried again (0).",
+		}),
+		withoutStore: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_without_store_total",
+			Help: "Requests that needed the store while it was broken, by what became of them: passed or refused.",
+		}, []string{"action"}),
+		offline: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_offline_misses_total",
+			Help: "Requests answered with 504 because nothing was stored and upstream was not to be asked.",
+		}),
+	}
+	m.circuitsOpened = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "larder_cache_circuits_opened_total",
+		Help: "Times that an upstream was found to be down, so that only probes are sent to it.",
+	})
+	m.spared = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_stale_unasked_total",
+		Help: "Stale responses served without an answer from upstream, by reason: throttled, upstream-down or upstream-slow.",
+	}, []string{"reason"})
+	m.counted = counted{
+		hits: m.requests.WithLabelValues("hit"), collapsed: m.requests.WithLabelValues("collapsed"),
+		misses: m.requests.WithLabelValues("miss"), errors: m.requests.WithLabelValues("error"),
+		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
+	}
+	if reg != nil {
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.resumed, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+			m.circuitsOpened, m.spared)
+	}
+	return m
+}
+
+func (m *metrics) observe(out *Outcome, err error) {
+	result := m.misses
+	switch {
+	case err != nil:
+		result = m.errors
+	case out.Hit:
+		result = m.hits
+	case out.Collapsed:
+		result = m.collapsed
+	}
+	result.Inc()
+	addBytes(m.fromStore, out.CacheBytes)
+	addBytes(m.fromUpstream, out.Bytes-out.CacheBytes)
+	addBytes(m.received, out.UpstreamBytes)
+}
+
+func addBytes(c prometheus.Counter, n int64) {
+	if n != 0 {
+		c.Add(float64(n))
+	}
+}

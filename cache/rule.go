@@ -1,0 +1,101 @@
+package cache
+
+import "time"
+
+// Mode says where the freshness of a stored response comes from.
+type Mode uint8
+
+const (
+	// Immutable: the target URI names content that never changes. A stored 200 is
+	// fresh for Rule.TTL, whatever either side's freshness directives say.
+	Immutable Mode = iota + 1
+	// Revalidate: a stored response is fresh for Rule.TTL and is then validated;
+	// a client's no-cache or max-age=0 validates it at once.
+	Revalidate
+	// HTTP: freshness is what RFC 9111 makes of the response itself, with
+	// heuristics and all request directives.
+	HTTP
+)
+
+// String returns the mode's name as policy files write it.
+func (m Mode) String() string {
+	switch m {
+	case Immutable:
+		return "immutable"
+	case Revalidate:
+		return "revalidate"
+	case HTTP:
+		return "http"
+	}
+	return "invalid"
+}
+
+// FinishFill says what becomes of a fill that nobody waits for any more.
+type FinishFill uint8
+
+const (
+	// FinishNear lets it go on when more than half of it is there, or when it needs
+	// less than a minute more at its present pace.
+	FinishNear FinishFill = iota
+	// FinishAlways lets it go on.
+	FinishAlways
+	// FinishNever ends it.
+	FinishNever
+)
+
+// Rule says how the response to one request may be stored and reused. It comes
+// from policy, is never changed once handed over, and may serve any number of
+// requests at once.
+type Rule struct {
+	// Name of the rule, for logs.
+	Name string
+	// Mode must be one of the constants.
+	Mode Mode
+	// TTL is the freshness lifetime under Immutable (0: for ever) and Revalidate
+	// (0: validated before every use). HTTP has no use for it.
+	TTL time.Duration
+	// StaleIfError is how long after it became stale a response may still answer
+	// when upstream cannot be reached or answers 429, 500, 502, 503 or 504 (RFC 5861,
+	// section 4). Given by an operator, it prevails over must-revalidate and its like,
+	// except under HTTP.
+	StaleIfError time.Duration
+	// StaleWhileRevalidate is how long after it became stale a response may be
+	// served at once while it is validated in the background (RFC 5861, section 3);
+	// under HTTP not where the response forbids it.
+	StaleWhileRevalidate time.Duration
+	// NegativeTTL is how long a 404 or 410 is stored; 0: not at all.
+	NegativeTTL time.Duration
+	// Vary names request fields that belong to the key besides those that the
+	// response's Vary names.
+	Vary []string
+	// DropQuery names query parameters that are left out of the key; a trailing *
+	// matches any ending.
+	DropQuery []string
+	// Offline: upstream is never asked. What is stored is served whatever its age, and
+	// for the rest there is a 504.
+	Offline bool
+	// MaxObject is the largest body in bytes that is stored; larger ones stream
+	// through. 0: no limit.
+	MaxObject int64
+	// FillRanges: a range of something not stored has the whole fetched beside it,
+	// whatever its size, so that ranges asked for at the same time, as by clients that
+	// download in parallel, are fed from one fetch. Without it that is done under
+	// Immutable only, for a range from the first byte on and for small objects.
+	FillRanges bool
+	// FinishFill says what becomes of a fill whose last client has left.
+	FinishFill FinishFill
+}
+
+// required lists, in lower case, the request fields that every key under the rule
+// holds. What is validated are indexes, and those negotiate by Accept (PyPI has
+// three representations under one URI), so there Accept is always among them.
+func (r *Rule) required() []string {
+	if len(r.Vary) == 0 && r.Mode != Revalidate {
+		return nil
+	}
+	set := r.Vary
+	if r.Mode == Revalidate {
+		set = append([]string{"accept"}, set...)
+	}
+	return fieldSet(set)
+}

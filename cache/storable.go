@@ -1,0 +1,172 @@
+package cache
+
+import (
+	"mime"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// hasCredentials reports whether a request identifies its user. RFC 9111, section
+// 3.5, speaks of Authorization; a Cookie or a password in the URI is the same thing
+// by another way, and is treated alike.
+func hasCredentials(r *http.Request) bool {
+	return len(r.Header["Authorization"]) > 0 || len(r.Header["Cookie"]) > 0 || r.URL.User != nil
+}
+
+// storable decides whether the response to sent, a GET as it went upstream, may be
+// stored (RFC 9111, section 3). If not, why is a short reason for Cache-Status.
+func storable(rule *Rule, sent *http.Request, resp *http.Response) (ok bool, why string) {
+	cc := parseCacheControl(resp.Header["Cache-Control"])
+	if !cacheableStatus(rule, resp.StatusCode, cc) {
+		return false, "status"
+	}
+	if why := forbidden(sent, resp, cc); why != "" {
+		return false, why
+	}
+	if rule.Mode == HTTP && len(resp.Header["Set-Cookie"]) > 0 &&
+		!slices.Contains(cc.fields("private"), "set-cookie") && !sharesCookies(cc, resp.Header) {
+		return false, "set-cookie"
+	}
+	if why := unstorableBody(rule, resp); why != "" {
+		return false, why
+	}
+	if rule.MaxObject > 0 && resp.ContentLength > rule.MaxObject {
+		return false, "too-large"
+	}
+	if rule.Mode == HTTP && !useful(resp, cc) {
+		return false, "no-freshness"
+	}
+	return true, ""
+}
+
+// cacheableStatus: under a rule that gives the lifetime only a 200, and 404 and 410
+// where it says so; otherwise any final status, known or with explicit freshness,
+// except 206 and 304, which are no whole responses.
+func cacheableStatus(rule *Rule, status int, cc directives) bool {
+	switch {
+	case status == http.StatusOK:
+		return true
+	case status < 200 || status == http.StatusPartialContent || status == http.StatusNotModified:
+		return false
+	case status == http.StatusNotFound || status == http.StatusGone:
+		if rule.Mode != HTTP || rule.NegativeTTL > 0 {
+			return rule.NegativeTTL > 0
+		}
+	}
+	if rule.Mode != HTTP {
+		return false
+	}
+	return !cc.has("must-understand") || understood(status)
+}
+
+// understood lists the status codes whose caching requirements larder knows and
+// follows (RFC 9111, section 3): the final ones of RFC 9110, section 15, without 206
+// and 304, which are never stored by themselves.
+func understood(status int) bool {
+	switch {
+	case status == http.StatusPartialContent || status == http.StatusNotModified:
+		return false
+	case status >= 200 && status <= 205, status >= 300 && status <= 305, status == 307, status == 308,
+		status >= 400 && status <= 417, status == 421, status == 422, status == 426, status >= 500 && status <= 505:
+		return true
+	}
+	return false
+}
+
+// forbidden names what in request or response keeps a shared cache from storing. No
+// rule prevails over any of it.
+func forbidden(sent *http.Request, resp *http.Response, cc directives) string {
+	// 5.2.2.3: must-understand replaces no-store for a cache that knows the status.
+	if cc.has("no-store") && (!cc.has("must-understand") || !understood(resp.StatusCode)) {
+		return "no-store"
+	}
+	if cc.unqualified("private") {
+		return "private"
+	}
+	if hasCredentials(sent) && !cc.has("public") && !cc.has("must-revalidate") && !cc.has("s-maxage") {
+		return "authorization"
+	}
+	vary, any := varyFields(resp.Header)
+	if any {
+		return "vary"
+	}
+	for _, name := range []string{"authorization", "cookie"} {
+		if slices.Contains(vary, name) && len(sent.Header[http.CanonicalHeaderKey(name)]) > 0 {
+			return "vary"
+		}
+	}
+	return ""
+}
+
+// unstorableBody names what keeps the body from being a whole that can be told from
+// a truncated one.
+func unstorableBody(rule *Rule, resp *http.Response) string {
+	if len(resp.Header["Content-Range"]) > 0 && rule.Mode != HTTP {
+		// RFC 9110, section 14.4: outside of 206 and 416 the field means nothing. An
+		// origin of artifacts that sends it is broken, and what it sends perhaps a part.
+		return "partial"
+	}
+	if resp.Uncompressed {
+		// The transport took a coding away; headers and body no longer agree.
+		return "recoded"
+	}
+	if resp.ContentLength < 0 && resp.ProtoMajor == 1 && len(resp.TransferEncoding) == 0 {
+		// Ended by closing the connection: RFC 9112, section 8, counts it complete,
+		// but nobody can know.
+		return "close-delimited"
+	}
+	if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); t == "text/event-stream" {
+		return "stream"
+	}
+	return ""
+}
+
+// useful is the last condition of RFC 9111, section 3, and one of our own: what is
+// neither ever fresh, nor can be validated, nor served stale is never reused.
+func useful(resp *http.Response, cc directives) bool {
+	h := resp.Header
+	explicit := cc.has("max-age") || cc.has("s-maxage") || cc.has("public") || len(h["Expires"]) > 0
+	if !explicit && !heuristicallyCacheable(resp.StatusCode) {
+		return false
+	}
+	return len(h["Etag"]) > 0 || len(h["Last-Modified"]) > 0 ||
+		cc.has("stale-while-revalidate") || cc.has("stale-if-error") ||
+		freshnessLifetime(&record{status: resp.StatusCode, header: h}, cc) > 0
+}
+
+// sharesCookies reports whether the origin has said, not merely left to guess, that a
+// response with Set-Cookie may be given to others. RFC 9111, section 7.3: the field
+// alone does not keep a response from being stored, and origins that do not want that
+// have to say so. Many do not know, hence not without an explicit lifetime.
+func sharesCookies(cc directives, h http.Header) bool {
+	if cc.unqualified("no-cache") {
+		return false
+	}
+	for _, name := range []string{"s-maxage", "max-age"} {
+		if v, ok := cc.seconds(name); ok {
+			return v > 0
+		}
+	}
+	return cc.has("public") || len(h["Expires"]) > 0
+}
+
+// storedHeader is the header that is kept: all end-to-end fields (RFC 9111, section
+// 3.1) without what private="..." names, and with the time of receipt for a Date that
+// is missing (RFC 9110, section 6.6.1). Alt-Svc goes in spite of section 3.1: it
+// would lead clients around the proxy. So does Set-Cookie where the rule, and not
+// the origin, says that the response is for everybody.
+func storedHeader(h http.Header, rule *Rule, received time.Time) http.Header {
+	kept := endToEnd(h)
+	kept.Del("Alt-Svc")
+	if rule.Mode != HTTP {
+		kept.Del("Set-Cookie")
+	}
+	for _, name := range parseCacheControl(h["Cache-Control"]).fields("private") {
+		kept.Del(name)
+	}
+	if len(kept["Date"]) == 0 {
+		kept["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
+	return kept
+}
