@@ -1,0 +1,139 @@
+package mitm
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// clientConn is an accepted connection: what its listener's run wants to know,
+// and, once CONNECT named it, which authority it is for.
+type clientConn struct {
+	*timedConn
+	server  *Server
+	observe func(Exchange)
+	pending *count // of the listener
+	offline bool   // see listener
+	remote  string // the client's address, for every exchange of the connection
+	once    sync.Once
+
+	// waiting: the client has said nothing yet, and closing loses nothing.
+	waiting atomic.Bool
+	// idle: net/http waits for a request; fresh: for the first. tunnels: it
+	// carries a tunnel.
+	idle, fresh, tunnels atomic.Bool
+
+	// Written before the connection is handed to the server of intercepted
+	// connections, read after.
+	authority authority
+
+	// replay holds bytes that were read in order to look at them and come
+	// before those of the connection. Used by the one reader only.
+	replay []byte
+}
+
+// Read gives what was peeked at first.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if len(c.replay) > 0 {
+		n := copy(p, c.replay)
+		if c.replay = c.replay[n:]; len(c.replay) == 0 {
+			c.replay = nil // lets go of the buffer
+		}
+		return n, nil
+	}
+	return c.timedConn.Read(p)
+}
+
+// Close ends the connection and gives its place to the next.
+func (c *clientConn) Close() error {
+	err := c.timedConn.Close()
+	c.once.Do(func() {
+		c.server.forget(c)
+		c.pending.leave()
+	})
+	return err
+}
+
+// abort ends the connection so that the client sees it break off: a body whose
+// end only the closing marks would else look complete.
+func (c *clientConn) abort() {
+	reset(c.Conn)
+}
+
+// hurry ends the wait for a client that has said nothing yet.
+func (c *clientConn) hurry() {
+	if c.waiting.Load() {
+		_ = c.SetReadDeadline(aLongTimeAgo()) // a closed connection has ended it
+	}
+}
+
+// clientOf finds the client's connection below what an http.Server has.
+func clientOf(c net.Conn) *clientConn {
+	switch c := c.(type) {
+	case *clientConn:
+		return c
+	case *openedConn:
+		return c.client
+	case *tls.Conn:
+		return clientOf(c.NetConn())
+	case *gatherWriter:
+		return c.clientConn
+	}
+	return nil
+}
+
+// connKey is the context key of the clientConn that a request came on.
+type connKey struct{}
+
+func withConn(ctx context.Context, c *clientConn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+func connOf(ctx context.Context) *clientConn {
+	c, _ := ctx.Value(connKey{}).(*clientConn)
+	return c
+}
+
+// listener accepts for one run: it bounds and tracks connections and ties them
+// to the run's observer.
+type listener struct {
+	net.Listener
+	server  *Server
+	observe func(Exchange)
+	// pending counts what the observer has yet to hear of: connections and,
+	// since a stream of HTTP/2 may outlive its connection, exchanges.
+	pending *count
+	offline bool // upstream is not asked on account of these connections
+
+	closing sync.Once
+	closed  error
+}
+
+// Close implements net.Listener. Shutdown closes listeners and then so does
+// http.Server's, if Serve has not returned yet: the second time is no error.
+func (l *listener) Close() error {
+	l.closing.Do(func() { l.closed = l.Listener.Close() })
+	return l.closed
+}
+
+// Accept waits for a free place first, so that what is beyond the limit waits
+// in the kernel's queue.
+func (l *listener) Accept() (net.Conn, error) {
+	if err := l.server.place(l.Listener); err != nil {
+		return nil, err
+	}
+	raw, err := l.Listener.Accept()
+	if err != nil {
+		l.server.leave()
+		return nil, err
+	}
+	c := &clientConn{
+		timedConn: newTimedConn(raw, l.server.options.IdleTimeout),
+		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(),
+	}
+	l.pending.enter() // nobody drains it before Accept has failed
+	l.server.track(c)
+	return c, nil
+}

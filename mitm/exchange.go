@@ -1,0 +1,195 @@
+package mitm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"larder/cache"
+)
+
+// Classes of an Exchange.
+const (
+	ClassHit    = "hit"    // answered from the cache without upstream's body
+	ClassMiss   = "miss"   // cacheable, but upstream sent the body
+	ClassPass   = "pass"   // forwarded unmodified, not stored
+	ClassTunnel = "tunnel" // bytes not looked at
+	ClassDeny   = "deny"   // refused by policy
+	ClassError  = "error"  // failed; Err says why
+)
+
+// Exchange is one request with its response, or one tunnel, after its end.
+type Exchange struct {
+	Start    time.Time
+	Duration time.Duration
+	// Client is the address and port of the client's connection.
+	Client string
+	// Method is CONNECT for a tunnel.
+	Method string
+	// URL is the target URI without query and user information, which may be
+	// credentials; host:port for a tunnel.
+	URL string
+	// Class is one of the Class constants.
+	Class string
+	// Status is what the client got; 0 if it got none.
+	Status int
+	// Bytes were sent to the client: body bytes, or for a tunnel those of both
+	// directions. CacheBytes of them came from a stored object. UpstreamBytes
+	// were received from upstream on account of this exchange.
+	Bytes, CacheBytes, UpstreamBytes int64
+	// CacheStatus is the Cache-Status value sent (RFC 9211), "" if none.
+	CacheStatus string
+	// SHA256 is the digest, in hex, of the complete body of a 200, if known.
+	// Bodies that are passed are digested only for listeners with an observer.
+	SHA256 string
+	// Rule is the name of the policy rule that decided, "" for the default.
+	Rule string
+	// Err is why the exchange failed, "" if it did not.
+	Err string
+}
+
+// exchange is an Exchange in the making, owned by one goroutine.
+type exchange struct {
+	Exchange
+	server  *Server
+	observe func(Exchange)
+	pending *count // of the listener
+	offline bool   // upstream is not to be asked
+	ended   bool
+	stack   []byte // of a panic
+	level   slog.Level
+	reason  string // metric label of a failure
+	digest  hash.Hash
+	target  *url.URL // what URL is made of, once somebody wants it
+}
+
+func (s *Server) begin(c *clientConn, method, uri string) *exchange {
+	x := &exchange{server: s, Exchange: Exchange{Start: time.Now(), Method: method, URL: uri}}
+	if c != nil {
+		x.Client, x.offline = c.remote, c.offline
+		// A stream of HTTP/2 may begin after its connection and then its listener
+		// have ended; the client got nothing on it, and nobody listens any more.
+		if c.pending.enter() {
+			x.observe, x.pending = c.observe, c.pending
+		}
+	}
+	return x
+}
+
+// fail notes an error and what the table says of it. A later failure does not
+// hide the first.
+func (x *exchange) fail(err error) failure {
+	f := describe(err)
+	if x.Err == "" {
+		x.Err, x.level, x.reason = f.Reason, f.Level, f.Label
+		if p, ok := errors.AsType[*panicError](err); ok {
+			x.stack = p.stack
+		}
+		x.Class = ClassError
+		if f.Label == "denied" {
+			x.Class = ClassDeny
+		}
+	}
+	return f
+}
+
+// reject answers with an error, if there is somebody to answer to.
+func (x *exchange) reject(w http.ResponseWriter, r *http.Request, err error) {
+	f := x.fail(err)
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
+	x.Status = f.Status
+	writeFailure(w, r, f, x.uri())
+}
+
+// told takes over how the cache answered.
+func (x *exchange) told(o cache.Outcome) {
+	x.Class = ClassMiss
+	if o.Hit {
+		x.Class = ClassHit
+	}
+	x.Status, x.CacheStatus, x.SHA256 = o.Status, o.CacheStatus, o.SHA256
+	x.Bytes, x.CacheBytes, x.UpstreamBytes = o.Bytes, o.CacheBytes, o.UpstreamBytes
+}
+
+// uri is URL, made from the target where it is not there yet: most hits are
+// neither logged nor observed.
+func (x *exchange) uri() string {
+	if x.URL == "" && x.target != nil {
+		x.URL = loggable(x.target, "")
+	}
+	return x.URL
+}
+
+// wantsDigest starts to digest a body for the observer.
+func (x *exchange) wantsDigest(status int) {
+	if x.observe != nil && status == http.StatusOK {
+		x.digest = sha256.New()
+	}
+}
+
+// end reports the exchange to log, metrics and observer, also while a panic
+// unwinds. Only the first call does.
+func (x *exchange) end() {
+	if x.ended {
+		return
+	}
+	x.ended = true
+	defer x.pending.leave()
+	x.Duration = time.Since(x.Start)
+	if x.digest != nil && x.Err == "" {
+		x.SHA256 = hex.EncodeToString(x.digest.Sum(nil))
+	}
+	x.server.metrics.ended(x)
+	x.log()
+	if x.observe != nil {
+		x.uri()
+		x.observe(x.Exchange)
+	}
+}
+
+// release forgets an exchange that turned out to be none: a CONNECT after which
+// requests follow is told by these.
+func (x *exchange) release() {
+	if !x.ended {
+		x.ended = true
+		x.pending.leave()
+	}
+}
+
+func (x *exchange) log() {
+	logger := x.server.options.Logger
+	ctx := context.Background()
+	if !logger.Enabled(ctx, x.level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 12)
+	attrs = append(attrs,
+		slog.String("method", x.Method),
+		slog.String("url", x.uri()),
+		slog.Int("status", x.Status),
+		slog.String("class", x.Class),
+		slog.Int64("bytes", x.Bytes),
+		slog.Duration("dur", x.Duration),
+		slog.String("client", x.Client))
+	if x.CacheStatus != "" {
+		attrs = append(attrs, slog.String("cache", x.CacheStatus))
+	}
+	if x.Rule != "" {
+		attrs = append(attrs, slog.String("policy", x.Rule))
+	}
+	if x.stack != nil {
+		attrs = append(attrs, slog.String("stack", string(x.stack)))
+	}
+	if x.Err != "" {
+		attrs = append(attrs, slog.String("reason", x.reason), slog.String("err", x.Err))
+	}
+	logger.LogAttrs(ctx, x.level, "exchange", attrs...)
+}

@@ -1,0 +1,96 @@
+package mitm
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics holds the collectors of this package. Labels have few values, and
+// none comes from a client.
+type metrics struct {
+	connections prometheus.Gauge
+	tunnels     prometheus.Gauge
+	classes     map[string]*classMetrics // looked up by label once and for all
+	failures    *prometheus.CounterVec
+	handshakes  *prometheus.CounterVec
+}
+
+// classMetrics are what each exchange of one class counts.
+type classMetrics struct {
+	exchanges      prometheus.Counter
+	durations      prometheus.Observer
+	sent, received prometheus.Counter
+}
+
+// newMetrics makes the collectors and registers them with r unless it is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	class, result, reason := []string{"class"}, []string{"result"}, []string{"reason"}
+	exchanges := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_mitm_exchanges_total",
+		Help: "Requests and tunnels that ended, by class.",
+	}, class)
+	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "larder_mitm_exchange_duration_seconds",
+		Help:    "Time from request to end of response in seconds, by class.",
+		Buckets: []float64{.001, .005, .025, .1, .5, 2, 10, 60, 300},
+	}, class)
+	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_mitm_client_bytes_total",
+		Help: "Body bytes sent to clients, for tunnels bytes of both directions, by class.",
+	}, class)
+	received := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_mitm_upstream_bytes_total",
+		Help: "Body bytes received from upstream, by class.",
+	}, class)
+	m := &metrics{
+		classes: map[string]*classMetrics{},
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "larder_mitm_connections",
+			Help: "Client connections that are open.",
+		}),
+		tunnels: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "larder_mitm_tunnels",
+			Help: "Tunnels that are open.",
+		}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_failures_total",
+			Help: "Requests, tunnels and handshakes that failed, by reason.",
+		}, reason),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_handshakes_total",
+			Help: "TLS handshakes with clients, by result: full, resumed or failed.",
+		}, result),
+	}
+	for _, name := range []string{ClassHit, ClassMiss, ClassPass, ClassTunnel, ClassDeny, ClassError} {
+		m.classes[name] = &classMetrics{
+			exchanges: exchanges.WithLabelValues(name), durations: durations.WithLabelValues(name),
+			sent: sent.WithLabelValues(name), received: received.WithLabelValues(name),
+		}
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register wire metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) ended(x *exchange) {
+	c, ok := m.classes[x.Class]
+	if !ok {
+		c = m.classes[ClassError] // it ended before anything was known of it
+	}
+	c.exchanges.Inc()
+	c.durations.Observe(x.Duration.Seconds())
+	c.sent.Add(float64(x.Bytes))
+	c.received.Add(float64(x.UpstreamBytes))
+	if x.reason != "" {
+		m.failures.WithLabelValues(x.reason).Inc()
+	}
+}

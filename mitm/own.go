@@ -1,0 +1,46 @@
+package mitm
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+
+	"larder/cache"
+)
+
+// ServeOwn answers a request that larder makes to itself, such as to fill the cache
+// ahead of time, as it would answer a client's: by policy, with log and metrics. Its
+// URL is the absolute target URI. Like every handler it panics with
+// http.ErrAbortHandler where a response breaks off.
+func (s *Server) ServeOwn(w http.ResponseWriter, r *http.Request) {
+	if !s.enter(&s.active) {
+		writeFailure(w, r, describe(errStopping), loggable(r.URL, r.Host))
+		return
+	}
+	defer s.active.leave()
+	x := s.begin(nil, r.Method, "")
+	defer x.finish()
+	x.Client = r.RemoteAddr
+	x.target = r.URL
+	s.answer(w, r, r.URL, x)
+}
+
+// RuleFor returns the rule under which the cache would store the response to a GET
+// of target, nil when it would not.
+func (s *Server) RuleFor(target *url.URL) *cache.Rule {
+	rules := s.rules.Load()
+	decision := rules.policy.Classify(http.MethodGet, target)
+	if !decision.Action.Stores() {
+		return nil
+	}
+	return rules.of(decision).cache
+}
+
+// isOffline asks a listener whether upstream must not be asked on its account.
+func isOffline(l net.Listener) bool {
+	o, ok := l.(interface{ Offline() bool })
+	return ok && o.Offline()
+}
+
+// isOffline reports whether upstream is not to be asked, for this connection or any.
+func (x *exchange) isOffline() bool { return x.offline || x.server.options.Upstream.offline.Load() }

@@ -1,0 +1,151 @@
+package mitm
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/google/martian/v3"
+	"github.com/google/martian/v3/fifo"
+	"github.com/google/martian/v3/header"
+
+	"larder/cache"
+	"larder/policy"
+)
+
+// ruleset is one policy together with what the wire makes of its rules, each
+// made when it first decides.
+type ruleset struct {
+	policy Policy
+	made   sync.Map // *policy.Rule → *rule
+}
+
+// rule is a policy.Rule as the wire and the cache need it. The modifiers are
+// nil when the rule changes nothing: such messages never enter martian.
+type rule struct {
+	name     string
+	cache    *cache.Rule
+	offline  *cache.Rule // the same without upstream
+	request  martian.RequestModifier
+	response martian.ResponseModifier
+}
+
+// of returns what a decision means on the wire.
+func (s *ruleset) of(d policy.Decision) *rule {
+	if d.Rule == nil {
+		return &rule{}
+	}
+	if r, ok := s.made.Load(d.Rule); ok {
+		return r.(*rule)
+	}
+	r, _ := s.made.LoadOrStore(d.Rule, newRule(d.Rule))
+	return r.(*rule)
+}
+
+func newRule(p *policy.Rule) *rule {
+	r := &rule{name: p.Name, cache: newCacheRule(p)}
+	if r.cache != nil {
+		offline := *r.cache
+		offline.Offline = true
+		r.offline = &offline
+	}
+	if !p.Request.Empty() {
+		r.request = newModifiers(p.Request)
+	}
+	if !p.Response.Empty() {
+		r.response = newModifiers(p.Response)
+	}
+	return r
+}
+
+// newCacheRule returns nil for actions that store nothing.
+func newCacheRule(p *policy.Rule) *cache.Rule {
+	mode := cache.Immutable
+	switch p.Action {
+	case policy.Immutable:
+	case policy.Revalidate:
+		mode = cache.Revalidate
+	case policy.HTTP:
+		mode = cache.HTTP
+	default:
+		return nil
+	}
+	return &cache.Rule{
+		Name:                 p.Name,
+		Mode:                 mode,
+		TTL:                  p.TTL,
+		StaleIfError:         p.StaleIfError,
+		StaleWhileRevalidate: p.StaleWhileRevalidate,
+		NegativeTTL:          p.NegativeTTL,
+		Vary:                 p.Vary,
+		DropQuery:            p.DropQuery,
+		MaxObject:            p.MaxObject,
+		Offline:              p.Offline,
+		FillRanges:           p.FillRanges,
+		FinishFill:           finishFill(p.FinishFill),
+	}
+}
+
+func finishFill(f policy.FinishFill) cache.FinishFill {
+	switch f {
+	case policy.FinishAlways:
+		return cache.FinishAlways
+	case policy.FinishNever:
+		return cache.FinishNever
+	}
+	return cache.FinishNear
+}
+
+// newModifiers composes martian's modifiers in policy's order: remove, set,
+// add. Of martian's own, only those that look up no context are used here (Via
+// and HAR would need martian.TestContext around each message).
+func newModifiers(c policy.HeaderChanges) *fifo.Group {
+	g := fifo.NewGroup()
+	add := func(m martian.RequestResponseModifier) {
+		g.AddRequestModifier(m)
+		g.AddResponseModifier(m)
+	}
+	if len(c.Remove) > 0 {
+		add(header.NewBlacklistModifier(c.Remove...))
+	}
+	for _, f := range c.Set {
+		add(header.NewModifier(f.Name, f.Value))
+	}
+	for _, f := range c.Add {
+		add(header.NewAppendModifier(f.Name, f.Value))
+	}
+	return g
+}
+
+// modifyingWriter changes the header of a response that the cache writes, at
+// the moment it goes out; what is stored stays as it came.
+type modifyingWriter struct {
+	http.ResponseWriter
+	request  *http.Request
+	modifier martian.ResponseModifier
+	wrote    bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *modifyingWriter) WriteHeader(status int) {
+	if !w.wrote && status >= 200 {
+		w.wrote = true
+		// martian wants a whole response; the modifiers see status and header.
+		res := &http.Response{
+			StatusCode: status, Header: w.Header(), Request: w.request,
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1, Body: http.NoBody,
+		}
+		_ = w.modifier.ModifyResponse(res) // header modifiers fail only on framing fields, which policy refuses
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *modifyingWriter) Write(p []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (w *modifyingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
