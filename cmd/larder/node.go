@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"larder/ca"
+	"larder/cache"
+	"larder/cache/store"
+	"larder/certs"
+	"larder/daemon"
+	"larder/mitm"
+	"larder/policy"
+)
+
+// node is one larder, joined from its packages: what "serve" runs in the
+// foreground and "run" in the background.
+type node struct {
+	paths    daemon.Paths
+	registry *prometheus.Registry
+	policy   *policy.Policy
+	ca       *ca.Authority
+	trust    certs.Files
+	cache    *cache.Cache
+	upstream *mitm.Upstream
+	proxy    *mitm.Server
+	logger   *slog.Logger
+	options  nodeOptions
+
+	closers []io.Closer // in the order they were opened
+}
+
+// nodeOptions are what the command line says of a node, and not the policy.
+type nodeOptions struct {
+	// offline, whatever the policy says.
+	offline bool
+	// withoutStore: begin also where the store cannot be opened. A fleet's builds go
+	// on then; a developer wants to know.
+	withoutStore bool
+}
+
+// openNode opens everything a larder needs but its listeners. On an error what
+// was opened is closed again.
+func openNode(paths daemon.Paths, p *policy.Policy, logger *slog.Logger, o nodeOptions) (n *node, err error) {
+	n = &node{paths: paths, policy: p, registry: prometheus.NewRegistry(), logger: logger, options: o}
+	defer func() {
+		if err != nil {
+			// n is what an error returns too, so that it can be closed here.
+			err = errors.Join(err, n.close())
+			n = nil
+		}
+	}()
+	n.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	if err := paths.Create(); err != nil {
+		return n, err
+	}
+	if err := n.openTrust(); err != nil {
+		return n, err
+	}
+	if err := n.openCache(); err != nil {
+		return n, err
+	}
+	return n, nil
+}
+
+// openTrust opens the authority and writes what clients need to trust it.
+func (n *node) openTrust() error {
+	a, err := ca.Open(ca.Options{
+		Dir:          n.paths.CA(),
+		PermittedDNS: n.policy.Interceptable(),
+		Logger:       n.logger,
+		Registerer:   n.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("open the certificate authority: %w", err)
+	}
+	n.ca = a
+	n.closers = append(n.closers, a)
+	n.trust, err = certs.Write(n.paths.Trust(), a.RootPEM(), nil)
+	if err != nil {
+		return fmt.Errorf("write the trust files for clients: %w", err)
+	}
+	return nil
+}
+
+// openCache opens the store, the cache over it and the proxy before it.
+func (n *node) openCache() error {
+	settings := n.policy.Settings()
+	open := func() (*store.Store, error) {
+		return store.Open(store.Options{
+			Dir:        n.paths.Store,
+			MaxSize:    settings.Store.MaxSize,
+			Logger:     n.logger,
+			Registerer: n.registry,
+		})
+	}
+	s, err := open()
+	storeError := err
+	if err != nil && !(n.options.withoutStore && mayMend(err)) {
+		return storeFailure(err)
+	}
+	if s != nil {
+		n.closers = append(n.closers, s)
+	}
+
+	n.upstream, err = newUpstream(settings)
+	if err != nil {
+		return err
+	}
+	n.cache, err = cache.New(cache.Options{
+		Store:              s,
+		StoreError:         storeError,
+		OpenStore:          open,
+		RefuseWithoutStore: settings.Store.OnFailure == policy.RefuseOnFailure,
+		Upstream:           n.upstream,
+		Logger:             n.logger,
+		Registerer:         n.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the cache: %w", err)
+	}
+	n.closers = append(n.closers, n.cache)
+	n.setOffline(settings)
+
+	n.proxy, err = mitm.New(mitm.Options{
+		Policy:       n.policy,
+		Certificates: n.ca,
+		Cache:        n.cache,
+		Upstream:     n.upstream,
+		Logger:       n.logger,
+		Registerer:   n.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the proxy: %w", err)
+	}
+	return nil
+}
+
+// newUpstream makes the way to the origins out of the settings.
+func newUpstream(settings policy.Settings) (*mitm.Upstream, error) {
+	u, err := mitm.NewUpstream(mitm.UpstreamOptions{
+		CAFile:         settings.Upstream.CAFile,
+		AllowAddresses: settings.Upstream.AllowAddresses,
+		ConnectTo:      settings.Upstream.ConnectTo,
+	})
+	if err != nil {
+		return nil, withHint(fmt.Errorf("prepare upstream connections: %w", err),
+			"upstream.ca_file of the configuration names a PEM file of roots")
+	}
+	return u, nil
+}
+
+// mayMend reports whether the store may open later by itself: not while another
+// larder has it, and not what a newer one has written.
+func mayMend(err error) bool {
+	_, locked := errors.AsType[*store.LockedError](err)
+	_, newer := errors.AsType[*store.FormatError](err)
+	return !locked && !newer
+}
+
+// storeFailure says what to do about a store that does not open.
+func storeFailure(err error) error {
+	wrapped := fmt.Errorf("open the store: %w", err)
+	if held, ok := errors.AsType[*store.LockedError](err); ok {
+		return withHint(wrapped, "process %d has it: use that larder ('larder env' prints how), end it, or choose another folder with --state", held.PID)
+	}
+	if format, ok := errors.AsType[*store.FormatError](err); ok {
+		return withHint(wrapped, "a newer larder wrote %s: use that one, or choose another folder with --state", format.Dir)
+	}
+	return wrapped
+}
+
+// setPolicy makes p the policy of every request that comes from now on. The
+// settings of p but offline (addresses, store, upstream) take effect at the next start.
+func (n *node) setPolicy(p *policy.Policy) error {
+	if err := n.ca.Permit(p.Interceptable()); err != nil {
+		return fmt.Errorf("renew the issuing certificate for the new policy: %w", err)
+	}
+	n.proxy.SetPolicy(p)
+	n.setOffline(p.Settings())
+	return nil
+}
+
+// setOffline keeps everything from asking upstream, or ends that.
+func (n *node) setOffline(settings policy.Settings) {
+	offline := settings.Offline || n.options.offline
+	n.upstream.SetOffline(offline)
+	n.cache.SetOffline(offline)
+}
+
+// shutdown drains the proxy until ctx ends, then closes everything.
+func (n *node) shutdown(ctx context.Context) error {
+	return errors.Join(n.proxy.Shutdown(ctx), n.close())
+}
+
+// close closes what openNode opened, last opened first.
+func (n *node) close() error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i].Close())
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"larder/policy"
+)
+
+func newPolicy() *cobra.Command {
+	cmd := asGroup(&cobra.Command{Use: "policy", Short: "Ask what larder would do, and why"})
+	cmd.AddCommand(newPolicyExplain(), newPolicyPresets())
+	return cmd
+}
+
+func newPolicyExplain() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "explain METHOD URL",
+		Short: "Say which rule decides about a request, in which file and line",
+		Example: `  larder policy explain GET https://registry.example/left-pad/-/left-pad-1.3.0.tgz
+  larder policy explain --config larder.yaml HEAD http://mirror.example/pool/x.deb`,
+		Args: exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, err := parseTarget(args[1])
+			if err != nil {
+				return usageError(err)
+			}
+			p, err := loadPolicy(config)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(p.Explain(args[0], target).String(), "\n"))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&config, "config", "", "configuration `file` (default: the user's or system's, else all presets)")
+	return cmd
+}
+
+// parseTarget accepts the absolute URLs a proxy can be asked for.
+func parseTarget(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read the URL: %w", err)
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, withHint(fmt.Errorf("%q is no absolute http or https URL", raw),
+			"write it whole, as in https://host.example/path")
+	}
+	return u, nil
+}
+
+func newPolicyPresets() *cobra.Command {
+	return &cobra.Command{
+		Use:   "presets [NAME]",
+		Short: "List the presets, or print one: a preset is a policy in the words you would use",
+		Args: func(cmd *cobra.Command, args []string) error {
+			return usageError(cobra.MaximumNArgs(1)(cmd, args))
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			presets, err := policy.Presets()
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if len(args) == 0 {
+				tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+				for _, p := range presets {
+					fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Summary)
+				}
+				return tw.Flush()
+			}
+			names := make([]string, 0, len(presets))
+			for _, p := range presets {
+				if p.Name == args[0] {
+					_, err := fmt.Fprint(out, p.Text)
+					return err
+				}
+				names = append(names, p.Name)
+			}
+			return usageError(withHint(fmt.Errorf("there is no preset %q", args[0]), "presets are: %s", strings.Join(names, ", ")))
+		},
+	}
+}
