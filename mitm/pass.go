@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"larder/cache"
 )
 
@@ -37,7 +39,7 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 		out.Body = body
 		defer body.Close()
 	}
-	hints := &informational{w: w}
+	hints := &informational{w: w, continues: expectsContinue(r)}
 	out = out.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: hints.write}))
 	stall.begin()
 	res, err := s.options.Upstream.RoundTrip(out)
@@ -232,15 +234,26 @@ func (l *lazyFlusher) stop() {
 // informational forwards 1xx responses (RFC 9110, Section 15.2) while the final
 // one is awaited.
 type informational struct {
-	w    http.ResponseWriter
-	mu   sync.Mutex // the transport calls from a goroutine of its own
-	done bool
+	w http.ResponseWriter
+	// continues: the client waits for 100 Continue. The transport reads its body
+	// once upstream asks for it, and that read makes net/http's server send the
+	// 100; forwarding upstream's own as well would send it twice, from two
+	// goroutines that do not know of each other.
+	continues bool
+	mu        sync.Mutex // the transport calls from a goroutine of its own
+	done      bool
+}
+
+// expectsContinue tells whether the client holds its body back until it gets
+// 100 Continue (RFC 9110, Section 10.1.1), as net/http's server sees it.
+func expectsContinue(r *http.Request) bool {
+	return r.ContentLength != 0 && httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue")
 }
 
 func (i *informational) write(code int, header textproto.MIMEHeader) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.done {
+	if i.done || i.continues && code == http.StatusContinue {
 		return nil
 	}
 	h := i.w.Header()
