@@ -1,7 +1,6 @@
 package mitm
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -17,6 +16,8 @@ type gatherWriter struct {
 	// scheduler to come round. net/http's HTTP/2 writes head, body and end of a
 	// response each for itself, at once.
 	lazy bool
+	// yield returns when what was ready to run has run: runtime.Gosched.
+	yield func()
 
 	holding atomic.Bool // buffer is not nil, as far as crypto/tls's lock shows
 
@@ -117,7 +118,7 @@ func (w *gatherWriter) Write(p []byte) (int, error) {
 // soon sends what is held back once everything that is ready to run has run.
 func (w *gatherWriter) soon() {
 	defer w.server.flushes.leave()
-	runtime.Gosched()
+	w.yield()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.gathered {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"time"
 )
 
@@ -195,7 +196,7 @@ func (s *Server) handshake(c *clientConn, a authority, x *exchange) {
 	c.authority = a // GetCertificate asks for it
 	ctx, cancel := context.WithTimeout(withConn(context.Background(), c), s.options.HandshakeTimeout)
 	defer cancel()
-	w := &gatherWriter{clientConn: c, pool: &s.gathers}
+	w := &gatherWriter{clientConn: c, pool: &s.gathers, yield: runtime.Gosched}
 	t := tls.Server(w, s.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		s.metrics.handshakes.WithLabelValues("failed").Inc()
