@@ -36,7 +36,7 @@ func (b *bench) cold(ctx context.Context) ([]figure, error) {
 			if results[name] == nil {
 				results[name] = &fills{}
 			}
-			f, err := coldRound(ctx, t, fmt.Sprintf("cold-%s-%d", name, round))
+			f, err := b.coldRound(ctx, t, fmt.Sprintf("cold-%s-%d", name, round))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", t.name, err)
 			}
@@ -63,7 +63,7 @@ func (b *bench) cold(ctx context.Context) ([]figure, error) {
 
 // coldRound fetches objects that nobody asked for before, one after the other over
 // one connection.
-func coldRound(ctx context.Context, t *target, id string) (fills, error) {
+func (b *bench) coldRound(ctx context.Context, t *target, id string) (fills, error) {
 	var f fills
 	c, err := t.dial(ctx, "http/1.1")
 	if err != nil {
@@ -72,6 +72,9 @@ func coldRound(ctx context.Context, t *target, id string) (fills, error) {
 	defer c.close()
 	before, err := t.settled(ctx)
 	if err != nil {
+		return f, err
+	}
+	if err := touchFree(b.dir, 3*coldBatch*largeSize); err != nil { // of some, the kernel makes other use
 		return f, err
 	}
 	var got int64
@@ -168,6 +171,9 @@ func (b *bench) crowdRound(ctx context.Context, t *target, path string) (r crowd
 	fetched := b.origin.fetched(path)
 	before, err := t.settled(ctx)
 	if err != nil {
+		return r, err
+	}
+	if err := touchFree(b.dir, 3*largeSize); err != nil {
 		return r, err
 	}
 	first := make([]float64, crowdSize)
