@@ -24,6 +24,7 @@ const (
 	bareLoop    = "loop"     // a hand-written HTTP/1.1 loop over crypto/tls
 	bareH2      = "h2"       // golang.org/x/net/http2 over crypto/tls
 	bareConnect = "connect"  // as net/http, behind CONNECT
+	bareRelay   = "relay"    // a proxy that answers CONNECT with a tunnel
 )
 
 // serveBare serves; args are the kind, the address, the certificate and the key.
@@ -40,6 +41,8 @@ func serveBare(args []string) error {
 	}
 	objects := newBareObjects()
 	switch kind {
+	case bareRelay:
+		return serveRelay(l)
 	case bareLoop:
 		return serveLoop(l, config, objects)
 	case bareH2:

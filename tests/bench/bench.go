@@ -15,6 +15,7 @@ type bench struct {
 	dir     string
 	pki     *pki
 	origin  *origin
+	source  *source
 	direct  *target            // the origin itself
 	bare    map[string]*target // by kind
 	larder  *target
@@ -39,8 +40,11 @@ func newBench(o options, dir string) (b *bench, err error) {
 	if b.origin, err = newOrigin(b.pki); err != nil {
 		return b, fmt.Errorf("start the origin: %w", err)
 	}
+	if b.source, err = newSource(); err != nil {
+		return b, fmt.Errorf("start the source of the tunnels: %w", err)
+	}
 	b.direct = &target{name: "direct", addr: b.origin.addr, authority: benchHost + ":443", roots: b.pki.roots}
-	for _, kind := range []string{bareHTTP, bareLoop, bareH2, bareConnect} {
+	for _, kind := range []string{bareHTTP, bareLoop, bareH2, bareConnect, bareRelay} {
 		if b.bare[kind], err = b.startBare(kind); err != nil {
 			return b, fmt.Errorf("start the bare server %q: %w", kind, err)
 		}
@@ -66,6 +70,9 @@ func (b *bench) close() error {
 	}
 	if b.origin != nil {
 		b.origin.close()
+	}
+	if b.source != nil {
+		b.source.close()
 	}
 	return nil
 }
@@ -94,7 +101,7 @@ func (b *bench) startBare(kind string) (*target, error) {
 	}
 	t := &target{
 		name: "bare-" + filepath.Base(kind), addr: addr, authority: benchHost + ":443",
-		proxy: kind == bareConnect, roots: b.pki.roots,
+		proxy: kind == bareConnect || kind == bareRelay, roots: b.pki.roots,
 	}
 	return b.launch(t, exe, bareCommand, kind, addr, b.pki.cert, b.pki.key)
 }

@@ -23,9 +23,13 @@ func (b *bench) cases() []benchCase {
 		{"hits of 10 KiB, HTTP/1.1", b.smallHits},
 		{"hits of 10 KiB, HTTP/2", b.smallHits2},
 		{"new connections", b.newConnections},
+		{"first connections to a host", b.firstConnections},
+		{"tunnels, bytes", b.tunnelBytes},
+		{"tunnels, openings", b.tunnelOpenings},
 		{"cold 64 MiB", b.cold},
 		{"64 clients on one cold object", b.crowd},
 		{"memory of 64 readers", b.memory},
+		{"memory of idle connections", b.idle},
 	}
 	if b.options.million > 0 {
 		all = append(all, benchCase{"a full store", b.fullStore})
@@ -163,24 +167,4 @@ func (b *bench) smallHits2(ctx context.Context) ([]figure, error) {
 		{name: "hits of 10 KiB, HTTP/2, beside x/net", unit: "CPU µs", values: values(crews, sample.perOp), times: 1.2, note: idleNote(crews)},
 		{name: "the same, 99th percentile of 4 × 4 streams", unit: "ms", values: values(crews, sample.p99), times: 3},
 	}, nil
-}
-
-// newConnections pays for TCP, CONNECT, a full handshake and one hit of 10 KiB.
-func (b *bench) newConnections(ctx context.Context) ([]figure, error) {
-	servers, err := b.prepare(ctx, b.bare[bareConnect], smallHit)
-	if err != nil {
-		return nil, err
-	}
-	servers["direct"] = b.bare[bareHTTP]
-	crews, err := b.compare(ctx, servers, func(t *target) (*crew, error) { return diallers(t, 8, smallHit), nil })
-	if err != nil {
-		return nil, err
-	}
-	cpu := values(crews, sample.perOp)
-	note := fmt.Sprintf("a bare server without CONNECT takes %s; nginx answers without CONNECT too", number(cpu["direct"]))
-	delete(cpu, "direct")
-	return []figure{{
-		name: "new connection: CONNECT, full handshake, a hit of 10 KiB", unit: "CPU µs",
-		values: cpu, times: 1.2, note: note,
-	}}, nil
 }

@@ -62,6 +62,7 @@ func (c *client) open(ctx context.Context, protocol string) error {
 	}
 	c.tls = tls.Client(&readAheadConn{c.raw, in}, &tls.Config{
 		RootCAs: t.roots, ServerName: host, MinVersion: tls.VersionTLS13, NextProtos: []string{protocol},
+		ClientSessionCache: t.sessions,
 	})
 	c.buf = make([]byte, 64<<10)
 	return c.tls.HandshakeContext(ctx)

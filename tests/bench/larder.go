@@ -39,13 +39,14 @@ store: { max_size: %dMiB }
 upstream:
   ca_file: %q
   allow_addresses: [127.0.0.0/8]
-  connect_to: { %q: %q, %q: %q }
+  connect_to: { %q: %q, %q: %q, %q: %q }
 rules:
   - name: bench
-    hosts: [%s, %s]
+    hosts: [%s, %s, "*.%s"]
     paths: ["/immutable/**"]
     action: immutable
-`, addr, maxSize>>20, b.pki.caCert, benchHost+":443", b.origin.addr, benchHost2+":443", b.origin.addr2, benchHost, benchHost2)
+`, addr, maxSize>>20, b.pki.caCert, benchHost+":443", b.origin.addr, benchHost2+":443", b.origin.addr2,
+		tunnelHost+":443", b.source.addr, benchHost, benchHost2, freshDomain)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, nil, err
 	}

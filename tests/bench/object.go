@@ -12,6 +12,9 @@ import (
 const (
 	benchHost  = "bench.test"  // the origin over HTTP/1.1
 	benchHost2 = "bench2.test" // the origin over HTTP/2
+	tunnelHost = "tunnel.test" // the source, which no rule names
+	// freshDomain is where hosts are whose leaves nobody asked for yet.
+	freshDomain = "fresh.bench.test"
 
 	largeSize = 64 << 20
 	smallSize = 10 << 10

@@ -85,6 +85,8 @@ func (b *bench) startSquid() (*target, error) {
 	text := fmt.Sprintf(`http_port %s ssl-bump generate-host-certificates=on dynamic_cert_mem_cache_size=16MB tls-cert=%s
 sslcrtd_program %s -s %[4]s/ssl_db -M 16MB
 sslcrtd_children 2 startup=1 idle=1
+acl tunnel dstdomain %[6]s
+ssl_bump splice tunnel
 ssl_bump bump all
 tls_outgoing_options cafile=%[5]s
 hosts_file %[4]s/hosts
@@ -102,10 +104,10 @@ pid_filename %[4]s/pid
 coredump_dir %[4]s
 shutdown_lifetime 0 seconds
 pinger_enable off
-`, addr, b.pki.caBoth, certgen, dir, b.pki.caCert)
+`, addr, b.pki.caBoth, certgen, dir, b.pki.caCert, tunnelHost)
 	err = errors.Join(
 		os.WriteFile(config, []byte(text), 0o644),
-		os.WriteFile(filepath.Join(dir, "hosts"), []byte("127.0.0.1 "+benchHost+"\n"), 0o644))
+		os.WriteFile(filepath.Join(dir, "hosts"), []byte("127.0.0.1 "+benchHost+" "+tunnelHost+"\n"), 0o644))
 	if err != nil {
 		return nil, err
 	}

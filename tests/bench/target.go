@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type target struct {
 	authority string   // host:port of the target URI
 	proxy     bool     // reached through CONNECT
 	roots     *x509.CertPool
+	sessions  tls.ClientSessionCache // nil: every handshake is a full one
 }
 
 // at is the same server asked for another authority.
@@ -132,7 +134,7 @@ func (t *target) answers(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	if !t.proxy {
+	if !t.proxy || strings.HasSuffix(t.name, bareRelay) { // a relay waits for a CONNECT
 		return nil
 	}
 	deadline, _ := ctx.Deadline()
