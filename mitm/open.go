@@ -213,7 +213,7 @@ func (s *Server) handshake(c *clientConn, a authority, x *exchange) {
 		s.deliver(c, t, a, x) // net/http wants it bare for HTTP/2
 		return
 	}
-	s.deliver(c, &openedConn{tlsConn: t, client: c, server: s, writer: w}, a, x)
+	s.startLightly(&openedConn{tlsConn: t, client: c, server: s, writer: w}, x)
 }
 
 // deliver hands a connection to the server that looks into it. What comes of it
