@@ -26,22 +26,31 @@ func contain(err *error) {
 // guarded runs what becomes of a connection after CONNECT. A panic ends the
 // connection and is the exchange's failure, logged with its stack and counted.
 func (s *Server) guarded(c *clientConn, x *exchange, run func()) {
-	err := func() (err error) {
-		defer contain(&err)
-		run()
-		return nil
-	}()
+	err := contained(run)
 	if err == nil {
 		return
 	}
-	c.abort()
 	if x.ended { // the panic is of its observer, or comes after the handing over
-		p, _ := errors.AsType[*panicError](err)
-		s.metrics.failures.WithLabelValues("panic").Inc()
-		s.options.Logger.Error("panic", "err", err.Error(), "client", x.Client, "stack", string(p.stack))
-		_ = c.Close()
+		s.panicked(c, err)
 		return
 	}
+	c.abort()
 	x.Err = "" // the panic is what an operator must see
 	x.drop(c, err)
+}
+
+func contained(run func()) (err error) {
+	defer contain(&err)
+	run()
+	return nil
+}
+
+// panicked ends a connection on whose account, but not one of its exchanges',
+// larder has panicked.
+func (s *Server) panicked(c *clientConn, err error) {
+	c.abort()
+	p, _ := errors.AsType[*panicError](err)
+	s.metrics.failures.WithLabelValues("panic").Inc()
+	s.options.Logger.Error("panic", "err", err.Error(), "client", c.remote, "stack", string(p.stack))
+	_ = c.Close()
 }

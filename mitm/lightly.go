@@ -18,18 +18,22 @@ func (s *Server) startLightly(o *openedConn, x *exchange) {
 		s.deliver(c, o, c.authority, x)
 		return
 	}
+	x.release()
 	s.setups.enter() // Shutdown hurries those that wait, see awaitHurried
 	go func() {      // ends with the connection, or when the server takes over
 		defer s.setups.leave()
-		s.guarded(c, x, func() {
-			x.release()
-			if o.serveLightly() {
-				s.handoff.deliver(o)
-				return
-			}
-			_ = o.Close() // the client has gone, or is to go
-		})
+		if err := contained(func() { s.lightly(o) }); err != nil {
+			s.panicked(c, err)
+		}
 	}()
+}
+
+func (s *Server) lightly(o *openedConn) {
+	if o.serveLightly() {
+		s.handoff.deliver(o)
+		return
+	}
+	_ = o.Close() // the client has gone, or is to go
 }
 
 // lightBuffer is the most of a head that is looked at without the server: package
