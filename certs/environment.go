@@ -106,11 +106,15 @@ func Environment(f Files, p Proxy, current func(string) string) []Var {
 	set("DENO_TLS_CA_STORE", "system,mozilla")
 	set("UV_SYSTEM_CERTS", "1")
 	set("UV_NATIVE_TLS", "1") // the older name
-	apt := Var{Name: "APT_CONFIG", Value: f.AptConf}
-	if own := current("APT_CONFIG"); own != "" && own != f.AptConf {
-		apt.Note = "takes the place of " + own
+	for _, v := range []Var{
+		{Name: "APT_CONFIG", Value: f.AptConf},
+		{Name: "WGETRC", Value: f.Wgetrc}, // also in place of ~/.wgetrc
+	} {
+		if own := current(v.Name); own != "" && own != v.Value {
+			v.Note = "takes the place of " + own
+		}
+		vars = append(vars, v)
 	}
-	vars = append(vars, apt)
 	set("JAVA_TOOL_OPTIONS", javaOptions(f, p.URL, noProxy, current("JAVA_TOOL_OPTIONS")))
 	return vars
 }

@@ -101,6 +101,7 @@ func TestEnvironmentKeepsWhatTheCallerHas(t *testing.T) {
 		"NO_PROXY":            ".internal,10.9.9.9/32,[2001:DB8::1],build.host:8080",
 		"NODE_EXTRA_CA_CERTS": "/etc/corp.pem",
 		"APT_CONFIG":          "/etc/apt/corp.conf",
+		"WGETRC":              "/etc/wgetrc.corp",
 		"JAVA_TOOL_OPTIONS":   `-Xmx1g  "-Down=a b" -Dhttps.proxyHost=old`,
 	}
 	current := func(name string) string { return env[name] }
@@ -116,8 +117,10 @@ func TestEnvironmentKeepsWhatTheCallerHas(t *testing.T) {
 	if v, _ := lookup(vars, "NODE_EXTRA_CA_CERTS"); v.Value != "/t/bundle.pem" {
 		t.Errorf("the caller's own roots are lost to Node: %+v", v)
 	}
-	if v, _ := lookup(vars, "APT_CONFIG"); !strings.Contains(v.Note, "/etc/apt/corp.conf") {
-		t.Errorf("no word about the caller's APT_CONFIG: %+v", v)
+	for _, name := range []string{"APT_CONFIG", "WGETRC"} {
+		if v, _ := lookup(vars, name); !strings.Contains(v.Note, env[name]) {
+			t.Errorf("no word about the caller's %s: %+v", name, v)
+		}
 	}
 	java, _ := lookup(vars, "JAVA_TOOL_OPTIONS")
 	if !strings.HasPrefix(java.Value, `-Xmx1g "-Down=a b" -Djavax`) || strings.Contains(java.Value, "proxyHost=old") {

@@ -17,6 +17,7 @@ type Files struct {
 	TrustStore         string // all roots, PKCS #12, for JVMs from 8u301 on
 	TrustStorePassword string // of TrustStore; no secret
 	AptConf            string // settings that apt takes from no variable
+	Wgetrc             string // the same for wget
 }
 
 // Paths returns the files in dir, whether they are there or not.
@@ -28,6 +29,7 @@ func Paths(dir string) Files {
 		TrustStore:         filepath.Join(dir, "truststore.p12"),
 		TrustStorePassword: trustStorePassword,
 		AptConf:            filepath.Join(dir, "apt.conf"),
+		Wgetrc:             filepath.Join(dir, "wgetrc"),
 	}
 }
 
@@ -65,6 +67,7 @@ func writeFiles(files Files, larder, all *rootSet) error {
 		{files.CA, larder.pem()},
 		{files.Bundle, all.pem()},
 		{files.AptConf, aptConf(files)},
+		{files.Wgetrc, wgetrc(files)},
 	} {
 		if err := replace(file.path, file.data); err != nil {
 			return fmt.Errorf("write trust file: %w", err)
@@ -103,6 +106,12 @@ func collect(files Files, rootPEM []byte, extraBundles []string) (larder, all *r
 // (ECOSYSTEMS.md, 7.3); the proxy it does take from the environment.
 func aptConf(files Files) []byte {
 	return fmt.Appendf(nil, "Acquire::https::CaInfo %q;\n", files.Bundle)
+}
+
+// wgetrc returns the settings for WGETRC. Where wget is built with GnuTLS, as
+// Debian's is, it has no variable for roots either (ECOSYSTEMS.md, 7.3).
+func wgetrc(files Files) []byte {
+	return fmt.Appendf(nil, "ca_certificate = %s\n", files.Bundle)
 }
 
 // openFolder makes the folder at need and lets everybody look into it. It

@@ -151,14 +151,14 @@ func TestWriteLetsEverybodyRead(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "trust")
 	files := write(t, dir, encode(newRoot(t, "larder root")))
 	for path, mode := range map[string]os.FileMode{
-		dir: 0o755, files.CA: 0o644, files.Bundle: 0o644, files.TrustStore: 0o644, files.AptConf: 0o644,
+		dir: 0o755, files.CA: 0o644, files.Bundle: 0o644, files.TrustStore: 0o644, files.AptConf: 0o644, files.Wgetrc: 0o644,
 	} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v, want %v", path, info.Mode(), err, mode)
 		}
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 4 {
+	if err != nil || len(entries) != 5 {
 		t.Errorf("%d files: %v, %v", len(entries), entries, err)
 	}
 }
@@ -237,7 +237,7 @@ func TestWriteAtOnce(t *testing.T) {
 	if got := trustStore(t, files); !got[len(got)-1].Equal(mustParse(t, root)) {
 		t.Error("the trust store lacks larder's root")
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 4 {
+	if entries, _ := os.ReadDir(dir); len(entries) != 5 {
 		t.Errorf("files are left over: %v", entries)
 	}
 }

@@ -27,7 +27,7 @@ type Exchange struct {
 	Status int    `json:"status"`
 	// Bytes of the body that went to the client; of a tunnel, in both directions.
 	Bytes int64 `json:"bytes"`
-	// CacheBytes of these came from the store.
+	// CacheBytes of these came from the store, or from another exchange's fill.
 	CacheBytes int64 `json:"cache_bytes"`
 	// UpstreamBytes of the body were read from upstream for this exchange.
 	UpstreamBytes int64 `json:"upstream_bytes"`
@@ -49,7 +49,7 @@ type Summary struct {
 	Tunnels  int64 `json:"tunnels"`
 	Denied   int64 `json:"denied"`
 	Errors   int64 `json:"errors"`
-	// CacheBytes are body bytes that the store supplied.
+	// CacheBytes are body bytes that the store supplied, or another's fill.
 	CacheBytes int64 `json:"cache_bytes"`
 	// UpstreamBytes are body bytes read from upstream, tunnels excepted.
 	UpstreamBytes int64 `json:"upstream_bytes"`

@@ -40,8 +40,9 @@ type Exchange struct {
 	// Status is what the client got; 0 if it got none.
 	Status int
 	// Bytes were sent to the client: body bytes, or for a tunnel those of both
-	// directions. CacheBytes of them came from a stored object. UpstreamBytes
-	// were received from upstream on account of this exchange.
+	// directions. CacheBytes of them came from a stored object, or from the fill
+	// that another exchange began. UpstreamBytes were received from upstream on
+	// account of this exchange.
 	Bytes, CacheBytes, UpstreamBytes int64
 	// CacheStatus is the Cache-Status value sent (RFC 9211), "" if none.
 	CacheStatus string
@@ -117,6 +118,9 @@ func (x *exchange) told(o cache.Outcome) {
 	}
 	x.Status, x.CacheStatus, x.SHA256 = o.Status, o.CacheStatus, o.SHA256
 	x.Bytes, x.CacheBytes, x.UpstreamBytes = o.Bytes, o.CacheBytes, o.UpstreamBytes
+	if o.Collapsed && o.UpstreamBytes == 0 {
+		x.CacheBytes = o.Bytes // of the fill that another request began
+	}
 }
 
 // uri is URL, made from the target where it is not there yet: most hits are

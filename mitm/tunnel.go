@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -130,6 +131,9 @@ func (r *relay) half(to, from net.Conn, first []byte, raw bool) (n int64, err er
 	copied, err := io.Copy(to, source)
 	if n += copied; err == nil {
 		err = closeWrite(to)
+	}
+	if errors.Is(err, syscall.ENOTCONN) {
+		err = nil // the other side is gone altogether, after the end of what it was sent
 	}
 	if err != nil {
 		r.cut()

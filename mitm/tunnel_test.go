@@ -58,6 +58,35 @@ func randomBytes(n int) []byte {
 	return b
 }
 
+// TestHalfThatEndedCleanlyNeedsNobodyToTell: a client such as curl closes both
+// directions when it has its answer, and resets what still comes. By the time
+// that the origin ends, there is nobody left to half-close to.
+func TestHalfThatEndedCleanlyNeedsNobodyToTell(t *testing.T) {
+	l := tcpOrigin(t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 1)) // once it is connected
+		_ = c.SetLinger(0)
+		_ = c.Close() // a reset
+	})
+	ended := tcpOrigin(t, func(*net.TCPConn) {})
+	dial := func(addr string) *net.TCPConn {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c.(*net.TCPConn)
+	}
+	to := dial(l)
+	_, _ = to.Write([]byte("?"))
+	if _, err := to.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("read: %v, want a reset", err)
+	}
+	r := relay{client: to, origin: dial(ended), idle: time.Minute}
+	if n, err := r.half(r.client, r.origin, nil, true); n != 0 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
 func TestTunnelIsByteExactBothWays(t *testing.T) {
 	addr := tcpOrigin(t, echo)
 	w := newWorld(t, tunnelEverything, map[string]string{"x.test:443": addr}, nil)

@@ -38,6 +38,7 @@ type client struct {
 func clients() []client {
 	return []client{
 		curlClient(),
+		wgetClient(),
 		pipClient(),
 		npmClient(),
 		goClient(),

@@ -55,7 +55,7 @@ func defaultConfig(getenv func(string) string, uid int) (string, error) {
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			// A configuration that exists and cannot be read must not be taken for none.
-			return "", fmt.Errorf("look for the configuration: %w", err)
+			return "", withHint(fmt.Errorf("look for the configuration: %w", err), "set HOME to a folder of the user that larder runs as, or name the file with --config")
 		}
 	}
 	return "", nil

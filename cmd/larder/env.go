@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -38,11 +39,7 @@ node, copy the folder to the same path.`,
 			if err != nil {
 				return err
 			}
-			for _, v := range vars {
-				if v.Note != "" {
-					fmt.Fprintf(cmd.ErrOrStderr(), "larder: note: %s: %s\n", v.Name, v.Note)
-				}
-			}
+			printNotes(cmd.ErrOrStderr(), vars)
 			return certs.Format(cmd.OutOrStdout(), f.format, vars)
 		},
 	}
@@ -54,6 +51,17 @@ node, copy the folder to the same path.`,
 	// The flag exists, so registering its completion cannot fail.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(certs.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// printNotes says what of the caller's own settings larder's take the place of.
+func printNotes(w io.Writer, vars []certs.Var) {
+	said := make(map[string]bool) // no_proxy and NO_PROXY have the same to say
+	for _, v := range vars {
+		if line := strings.ToUpper(v.Name) + ": " + v.Note; v.Note != "" && !said[line] {
+			said[line] = true
+			fmt.Fprintf(w, "larder: note: %s\n", line)
+		}
+	}
 }
 
 func serverEnvironment(f envFlags) ([]certs.Var, error) {

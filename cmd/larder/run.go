@@ -125,6 +125,7 @@ func (r *startedRun) environment() []string {
 		URL:     "http://" + r.run.ProxyAddr,
 		NoProxy: r.noProxy,
 	}, os.Getenv)
+	printNotes(os.Stderr, vars)
 	return certs.Apply(os.Environ(), vars)
 }
 
