@@ -60,6 +60,7 @@ type relay struct {
 
 	moved atomic.Int64          // Unix nanoseconds, where the kernel does not say
 	timed atomic.Bool           // the idle time ran out
+	ended atomic.Int32          // halves that came to a clean end
 	broke atomic.Pointer[error] // a panic of the timer's
 }
 
@@ -129,8 +130,8 @@ func (r *relay) half(to, from net.Conn, first []byte, raw bool) (n int64, err er
 		source = &movingReader{from, &r.moved}
 	}
 	copied, err := io.Copy(to, source)
-	if n += copied; err == nil {
-		err = closeWrite(to)
+	if n += copied; err == nil && r.ended.Add(1) == 1 {
+		err = closeWrite(to) // after the second one both connections are closed
 	}
 	if errors.Is(err, syscall.ENOTCONN) {
 		err = nil // the other side is gone altogether, after the end of what it was sent
