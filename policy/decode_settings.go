@@ -86,7 +86,7 @@ func (d *decoder) onFailure(n *yaml.Node, into *OnFailure) {
 }
 
 func (d *decoder) upstream(n *yaml.Node, u *Upstream) {
-	d.mapping(n, "upstream", "upstream", []field{
+	keys := d.mapping(n, "upstream", "upstream", []field{
 		{"ca_file", func(v *yaml.Node) { d.path(v, "upstream", "ca_file", &u.CAFile) }},
 		{"allow_addresses", func(v *yaml.Node) {
 			d.sequence(v, "upstream", "allow_addresses", func(item *yaml.Node) {
@@ -96,7 +96,19 @@ func (d *decoder) upstream(n *yaml.Node, u *Upstream) {
 			})
 		}},
 		{"connect_to", func(v *yaml.Node) { u.ConnectTo = d.connectTo(v) }},
+		{"parents", func(v *yaml.Node) { u.Parents = d.parents(v) }},
+		{"no_parent", func(v *yaml.Node) { u.NoParent = d.texts(v, "upstream", "no_parent", checkNoParent) }},
+		{"hosts", func(v *yaml.Node) { u.Hosts = d.origins(v) }},
+		{"dns", func(v *yaml.Node) { d.dns(v, &u.DNS) }},
+		{"max_connections_per_host", func(v *yaml.Node) {
+			if most, ok := d.integer(v, "upstream", "max_connections_per_host", "a number", 0, 65535); ok {
+				u.MaxConnectionsPerHost = most
+			}
+		}},
 	})
+	if at := keys["no_parent"]; at != nil && keys["parents"] == nil {
+		d.problem(at, "upstream", "", "no_parent has no effect without parents")
+	}
 }
 
 func (d *decoder) network(n *yaml.Node, context, key string) (netip.Prefix, bool) {

@@ -59,7 +59,7 @@ func TestAnnotatedExamplesAreValid(t *testing.T) {
 func decoderKeys(t *testing.T) map[string][]string {
 	t.Helper()
 	const odd = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: 1"
-	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+"}\n"+
+	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\n"+
 		"rules: [{"+odd+", name: r, request: {"+odd+"}}]\n"))
 	problems, ok := errors.AsType[*Errors](err)
 	if !ok {
@@ -78,12 +78,15 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 	keys := decoderKeys(t)
 	documented := documentedFields(t)
 	for context, of := range map[string]reflect.Type{
-		"":                  reflect.TypeFor[Settings](),
-		"admin":             reflect.TypeFor[Admin](),
-		"store":             reflect.TypeFor[Store](),
-		"upstream":          reflect.TypeFor[Upstream](),
-		`rule "r"`:          reflect.TypeFor[Rule](),
-		`rule "r": request`: reflect.TypeFor[HeaderChanges](),
+		"":                   reflect.TypeFor[Settings](),
+		"admin":              reflect.TypeFor[Admin](),
+		"store":              reflect.TypeFor[Store](),
+		"upstream":           reflect.TypeFor[Upstream](),
+		"upstream: parent 1": reflect.TypeFor[Parent](),
+		"upstream: host 1":   reflect.TypeFor[Origin](),
+		"upstream: dns":      reflect.TypeFor[DNS](),
+		`rule "r"`:           reflect.TypeFor[Rule](),
+		`rule "r": request`:  reflect.TypeFor[HeaderChanges](),
 	} {
 		var tags []string
 		for i := range of.NumField() {
@@ -112,7 +115,7 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 func documentedFields(t *testing.T) map[string]bool {
 	t.Helper()
 	documented := make(map[string]bool)
-	for _, name := range []string{"settings.go", "rule.go"} {
+	for _, name := range []string{"settings.go", "upstream.go", "rule.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

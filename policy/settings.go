@@ -85,6 +85,21 @@ type Upstream struct {
 	// ConnectTo maps a target to the address that is dialled in its place; the
 	// certificate is verified for the target's name all the same. Absent: none.
 	ConnectTo []Redirection `yaml:"connect_to"`
+	// Parents lists the proxies through which hosts are reached; the first whose
+	// hosts match decides. Absent, or none matches: directly.
+	Parents []Parent `yaml:"parents"`
+	// NoParent lists targets reached directly whatever Parents says, in the words
+	// of the NO_PROXY variable. Absent: none but loopback, which is always direct.
+	NoParent []string `yaml:"no_parent"`
+	// Hosts lists what is trusted and shown to single hosts; the first entry that
+	// matches decides. Absent: system roots, no client certificate, no credential.
+	Hosts []Origin `yaml:"hosts"`
+	// DNS bounds how long addresses are kept.
+	DNS DNS `yaml:"dns"`
+	// MaxConnectionsPerHost bounds the connections for requests to one host and
+	// port, or to one parent; tunnels and upgraded connections, of which each
+	// belongs to one client, are not counted. 0: no bound. Absent: 512.
+	MaxConnectionsPerHost int `yaml:"max_connections_per_host"`
 }
 
 // Redirection is one entry of Upstream.ConnectTo.
@@ -107,9 +122,10 @@ func (u Upstream) DialAddress(host string, port int) string {
 
 func defaultSettings() Settings {
 	return Settings{
-		Listen:  ":3128",
-		Admin:   Admin{Listen: "127.0.0.1:3129"},
-		Store:   Store{MaxSize: 20 << 30},
-		Default: Tunnel,
+		Listen:   ":3128",
+		Admin:    Admin{Listen: "127.0.0.1:3129"},
+		Store:    Store{MaxSize: 20 << 30},
+		Upstream: defaultUpstream(),
+		Default:  Tunnel,
 	}
 }
