@@ -84,8 +84,15 @@ func forbidden(sent *http.Request, resp *http.Response, cc directives) string {
 	if cc.unqualified("private") {
 		return "private"
 	}
-	if hasCredentials(sent) && !cc.has("public") && !cc.has("must-revalidate") && !cc.has("s-maxage") {
-		return "authorization"
+	if !cc.has("public") && !cc.has("must-revalidate") && !cc.has("s-maxage") {
+		if hasCredentials(sent) {
+			return "authorization"
+		}
+		// The transport may have a credential of its own for the origin, and says so
+		// unless what it opens is for everybody.
+		if resp.Request != nil && hasCredentials(resp.Request) {
+			return "injected"
+		}
 	}
 	vary, any := varyFields(resp.Header)
 	if any {

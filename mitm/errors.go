@@ -34,6 +34,10 @@ type failure struct {
 	Level slog.Level
 	// Reason is one clause for a person.
 	Reason string
+	// NextHop and ReceivedStatus are the parameters of Proxy-Status (RFC 9209,
+	// Sections 2.1.2 and 2.1.5) that name a parent proxy and what it answered.
+	NextHop        string
+	ReceivedStatus int
 }
 
 // deniedError is a refusal by policy.
@@ -120,6 +124,7 @@ func failureTable() []failureRow {
 		{is(ErrOffline), 504, "destination_unavailable", offlineLabel, info},
 		{is(cache.ErrStoreBroken), 503, "proxy_internal_error", "store", warn},
 		{is(ErrLoop), 502, "proxy_loop_detected", "loop", warn},
+		{as[*placeError], 503, "connection_limit_reached", "host_connections", warn},
 		{as[*AddressError], 502, "destination_ip_prohibited", "address", warn},
 
 		{certificateReason, 502, "tls_certificate_error", "certificate", warn},
@@ -158,21 +163,33 @@ func failureTable() []failureRow {
 // describe looks an error up in the table. What is not there is an internal
 // error and visible as such.
 func describe(err error) failure {
+	if f, ok := parentFailure(err); ok {
+		return f
+	}
 	for _, row := range failureTable() {
 		if reason, ok := row.match(err); ok {
 			if reason == "" {
 				reason = err.Error()
 			}
-			return failure{row.status, row.kind, row.label, row.level, reason}
+			return failure{Status: row.status, Type: row.kind, Label: row.label, Level: row.level, Reason: reason}
 		}
 	}
-	return failure{http.StatusBadGateway, "proxy_internal_error", "internal", slog.LevelError, err.Error()}
+	return failure{
+		Status: http.StatusBadGateway, Type: "proxy_internal_error", Label: "internal",
+		Level: slog.LevelError, Reason: err.Error(),
+	}
 }
 
 // proxyStatus is the Proxy-Status field value (RFC 9209, Section 2).
 func (f failure) proxyStatus() string {
 	params := httpsfv.NewParams()
 	params.Add("error", httpsfv.Token(f.Type))
+	if f.NextHop != "" {
+		params.Add("next-hop", printable(f.NextHop))
+	}
+	if f.ReceivedStatus != 0 {
+		params.Add("received-status", int64(f.ReceivedStatus))
+	}
 	params.Add("details", printable(f.Reason))
 	v, err := httpsfv.Marshal(httpsfv.List{httpsfv.Item{Value: httpsfv.Token("larder"), Params: params}})
 	if err != nil {
@@ -268,8 +285,8 @@ func addressOf(err error) string {
 
 // certificateReason says in a clause what is wrong with the certificate.
 func certificateReason(err error) (string, bool) {
-	if errors.Is(err, errWeakKey) {
-		return errWeakKey.Error(), true
+	if e, ok := errors.AsType[*certificateError](err); ok {
+		return e.Error(), true
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "certificate is for another name: " + e.Error(), true

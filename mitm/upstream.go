@@ -1,10 +1,6 @@
 package mitm
 
 import (
-	"context"
-	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,10 +8,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"larder/policy"
@@ -24,7 +21,8 @@ import (
 // UpstreamOptions says how origins are reached. The zero value is usable:
 // system roots, no private addresses.
 type UpstreamOptions struct {
-	// CAFile is a PEM file of roots trusted besides the system's. "": none.
+	// CAFile is a PEM file of roots trusted besides the system's. "": none. Hosts
+	// may have roots of their own.
 	CAFile string
 	// AllowAddresses lists networks that may be dialled although they are
 	// private, loopback, link-local or otherwise not of the public Internet.
@@ -34,6 +32,18 @@ type UpstreamOptions struct {
 	// still verified for the name asked for. An IP literal is dialled without
 	// being in AllowAddresses, since the operator wrote that very address.
 	ConnectTo []policy.Redirection
+	// Parents, NoParent and Hosts are those of policy.Upstream, which comes with
+	// files that are read by NewUpstream and Reload.
+	Parents  []policy.Parent
+	NoParent []string
+	Hosts    []policy.Origin
+	// DNS bounds how long addresses are kept. The zero value: not at all.
+	DNS policy.DNS
+	// MaxConnectionsPerHost bounds the connections for requests to each host and
+	// port, or to each parent. 0: no bound.
+	MaxConnectionsPerHost int
+	// PlaceTimeout bounds the wait for one of them to come free. 0: 30 s.
+	PlaceTimeout time.Duration
 	// DialTimeout bounds name resolution and TCP together. 0: 20 s.
 	DialTimeout time.Duration
 	// HandshakeTimeout bounds the TLS handshake. 0: 15 s.
@@ -56,6 +66,7 @@ type UpstreamOptions struct {
 }
 
 func (o *UpstreamOptions) setDefaults() {
+	setDefault(&o.PlaceTimeout, 30*time.Second)
 	setDefault(&o.DialTimeout, 20*time.Second)
 	setDefault(&o.HandshakeTimeout, 15*time.Second)
 	setDefault(&o.ResponseHeaderTimeout, 5*time.Minute)
@@ -82,93 +93,44 @@ var ErrLoop = errors.New("the target is larder itself")
 // address is judged after resolution, at the moment it is dialled, so that no
 // name can change its meaning in between. Certificates are always verified.
 type Upstream struct {
-	options   UpstreamOptions
-	guard     *guard
-	own       atomic.Pointer[[]netip.AddrPort] // replaced as a whole
-	offline   atomic.Bool
-	transport *http.Transport
-	// upgrades carries requests with Upgrade. HTTP/2 has none, and a
-	// connection that changed its protocol must never be pooled.
-	upgrades *http.Transport
+	options  UpstreamOptions
+	guard    *guard
+	own      atomic.Pointer[[]netip.AddrPort] // replaced as a whole
+	offline  atomic.Bool
+	resolver *resolver
+	places   *places
+
+	parents []*parent
+	direct  func(host string, port int) bool // whatever parents say
+	origins []*origin
+	rest    *origin // of hosts that origins does not name
+
+	mu       sync.Mutex // guards the rest
+	carriers map[way]*carrier
 }
 
-// NewUpstream reads CAFile and returns an Upstream. It opens no connection.
+// NewUpstream reads the files that the options name and returns an Upstream. It
+// opens no connection.
 func NewUpstream(o UpstreamOptions) (*Upstream, error) {
 	o.setDefaults()
-	u := &Upstream{options: o, guard: newGuard(o.AllowAddresses)}
+	u := &Upstream{
+		options: o, guard: newGuard(o.AllowAddresses),
+		resolver: newResolver(o.DNS), places: newPlaces(o.MaxConnectionsPerHost, o.PlaceTimeout),
+		direct:   directMatcher(o.NoParent),
+		rest:     &origin{Origin: policy.Origin{CAFile: o.CAFile, SystemRoots: true}},
+		carriers: map[way]*carrier{},
+	}
 	u.own.Store(&[]netip.AddrPort{})
-	roots, err := loadRoots(o.CAFile)
-	if err != nil {
+	for _, p := range o.Parents {
+		u.parents = append(u.parents, &parent{Parent: p})
+	}
+	for _, h := range o.Hosts {
+		u.origins = append(u.origins, &origin{Origin: h})
+	}
+	if err := u.Reload(); err != nil {
 		return nil, err
 	}
-	u.transport = u.newTransport(roots, true)
-	u.upgrades = u.newTransport(roots, false)
-	u.upgrades.DisableKeepAlives = true
 	return u, nil
-}
-
-func loadRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil // crypto/x509 reads the system's at first use
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read system roots: %w", err)
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read upstream.ca_file: %w", err)
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read upstream.ca_file %s: no PEM certificate in it", file)
-	}
-	return roots, nil
-}
-
-func (u *Upstream) newTransport(roots *x509.CertPool, h2 bool) *http.Transport {
-	o := u.options
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(h2)
-	return &http.Transport{
-		DialContext: u.dialTimed,
-		TLSClientConfig: &tls.Config{
-			RootCAs:            roots,
-			MinVersion:         tls.VersionTLS12,
-			ClientSessionCache: tls.NewLRUClientSessionCache(1024),
-			VerifyConnection:   verifyStrength,
-		},
-		Protocols:              protocols,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
-		TLSHandshakeTimeout:    o.HandshakeTimeout,
-		DisableCompression:     true,
-		MaxIdleConns:           o.MaxIdle,
-		MaxIdleConnsPerHost:    o.MaxIdlePerHost,
-		IdleConnTimeout:        o.KeepAlive,
-		ResponseHeaderTimeout:  o.ResponseHeaderTimeout,
-		ExpectContinueTimeout:  o.ContinueTimeout,
-		MaxResponseHeaderBytes: o.MaxHeaderBytes,
-	}
-}
-
-// errWeakKey is a certificate that browsers refuse and crypto/x509 does not.
-var errWeakKey = errors.New("certificate with an RSA key below 2048 bits")
-
-// verifyStrength adds to the verification that crypto/tls has done already.
-// The CA/Browser Forum's Baseline Requirements, section 6.1.5, want RSA keys
-// of 2048 bits; crypto/x509 stops at 1024. Roots are trusted as they are.
-func verifyStrength(state tls.ConnectionState) error {
-	for _, chain := range state.VerifiedChains {
-		strong := true
-		for _, c := range chain[:max(1, len(chain)-1)] {
-			key, ok := c.PublicKey.(*rsa.PublicKey)
-			strong = strong && (!ok || key.N.BitLen() >= 2048)
-		}
-		if strong {
-			return nil
-		}
-	}
-	return errWeakKey
 }
 
 // SetOffline makes every request and every dial fail with ErrOffline, or ends that.
@@ -180,31 +142,112 @@ func (u *Upstream) SetOffline(offline bool) {
 	}
 }
 
-// RoundTrip implements http.RoundTripper. Nothing is added to the request: no
-// User-Agent, no Accept-Encoding; the path goes out as URL.RawPath has it even
-// where it holds characters that net/url would encode. Redirects are answers.
+// RoundTrip implements http.RoundTripper. Nothing is added to the request but a
+// credential that policy has for its origin: no User-Agent, no Accept-Encoding;
+// the path goes out as URL.RawPath has it even where it holds characters that
+// net/url would encode. Redirects are answers.
+//
+// The Request of the response is what was sent. Without Authorization in it, the
+// response is one that everybody may have.
 func (u *Upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	if u.offline.Load() {
 		return nil, ErrOffline
 	}
+	w := u.wayTo(r)
+	r = onlyOnce(unadorned(r))
+	if w.forward {
+		return u.forward(w, r)
+	}
+	sent, injected := w.origin.inject(r)
+	res, err := u.carrierOf(w).RoundTrip(sent)
+	if err == nil && injected && w.origin.Shared {
+		res.Request = r
+	}
+	return res, err
+}
+
+// forward sends a request for http:// to a parent.
+func (u *Upstream) forward(w way, r *http.Request) (*http.Response, error) {
+	if err := u.checkTarget(r.Context(), addressOfURL(r.URL)); err != nil {
+		return nil, err
+	}
+	res, err := u.carrierOf(w).RoundTrip(w.parent.forwarded(r))
+	if err != nil {
+		return nil, w.parent.failed(err)
+	}
+	if res.StatusCode == http.StatusProxyAuthRequired {
+		// The parent's word to larder, and none of the client's business.
+		_ = res.Body.Close()
+		return nil, w.parent.failed(&parentError{parent: w.parent.String(), address: w.parent.Proxy.Host, status: res.StatusCode})
+	}
+	return res, nil
+}
+
+// wayTo finds how the target of a request is reached.
+func (u *Upstream) wayTo(r *http.Request) way {
+	w := way{origin: u.rest}
+	if len(u.parents) == 0 && len(u.origins) == 0 {
+		return w
+	}
+	target := r.URL
+	host, port := target.Hostname(), portOf(target)
+	for _, o := range u.origins {
+		if target.Scheme == "https" && o.Match(host, port) {
+			w.origin = o
+			break
+		}
+	}
+	w.parent = u.parentOf(host, port)
+	// A protocol switch needs a tunnel: few parents know it otherwise.
+	w.forward = w.parent != nil && target.Scheme == "http" && w.parent.forwards() && r.Header.Get("Upgrade") == ""
+	return w
+}
+
+// parentOf returns nil for what is reached directly. What ConnectTo names is: the
+// operator has said where it is.
+func (u *Upstream) parentOf(host string, port int) *parent {
+	for _, p := range u.parents {
+		if !p.Match(host) {
+			continue
+		}
+		address := net.JoinHostPort(host, strconv.Itoa(port))
+		if to, _ := u.target(address); p.Proxy == nil || to != address || u.direct(host, port) {
+			return nil
+		}
+		return p
+	}
+	return nil
+}
+
+func portOf(u *url.URL) int {
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		return defaultPort(u.Scheme)
+	}
+	return port
+}
+
+func addressOfURL(u *url.URL) string {
+	return net.JoinHostPort(u.Hostname(), strconv.Itoa(portOf(u)))
+}
+
+// unadorned keeps net/http from adding a User-Agent, and from encoding the path.
+func unadorned(r *http.Request) *http.Request {
 	_, agent := r.Header["User-Agent"]
 	exact := exactURL(r.URL)
-	if !agent || exact != r.URL {
-		out := *r
-		out.URL = exact
-		if !agent {
-			out.Header = maps.Clone(r.Header)
-			if out.Header == nil {
-				out.Header = http.Header{}
-			}
-			out.Header["User-Agent"] = nil
+	if agent && exact == r.URL {
+		return r
+	}
+	out := new(*r)
+	out.URL = exact
+	if !agent {
+		out.Header = maps.Clone(r.Header)
+		if out.Header == nil {
+			out.Header = http.Header{}
 		}
-		r = &out
+		out.Header["User-Agent"] = nil
 	}
-	if r.Header.Get("Upgrade") != "" {
-		return u.upgrades.RoundTrip(r)
-	}
-	return u.transport.RoundTrip(r)
+	return out
 }
 
 // exactURL makes net/http write the path as it was sent. A path that begins
@@ -223,30 +266,6 @@ func exactURL(u *url.URL) *url.URL {
 		exact.Opaque = "//" + u.Host + u.RawPath
 	}
 	return &exact
-}
-
-// dialTimed dials for HTTP; the connection ends when it is idle too long.
-func (u *Upstream) dialTimed(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := u.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return newTimedConn(c, u.options.IdleTimeout), nil
-}
-
-// DialContext opens a TCP connection to address ("host:port") for a tunnel. An
-// address that must not be dialled gives an *AddressError.
-func (u *Upstream) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if u.offline.Load() {
-		return nil, ErrOffline // before the name is looked up
-	}
-	ctx, cancel := context.WithTimeout(ctx, u.options.DialTimeout)
-	defer cancel()
-	target, literal := u.target(address)
-	d := net.Dialer{ControlContext: func(_ context.Context, _, addr string, _ syscall.RawConn) error {
-		return u.control(addr, literal)
-	}}
-	return d.DialContext(ctx, network, target)
 }
 
 // control judges the address about to be dialled, after resolution.
@@ -306,6 +325,11 @@ func (u *Upstream) unrefuse(addr net.Addr) {
 	}
 }
 
+// ownsPort reports whether one of larder's listeners has a port.
+func (u *Upstream) ownsPort(port uint16) bool {
+	return slices.ContainsFunc(*u.own.Load(), func(own netip.AddrPort) bool { return own.Port() == port })
+}
+
 func (u *Upstream) isOwn(ap netip.AddrPort) bool {
 	addr := ap.Addr().Unmap().WithZone("")
 	for _, own := range *u.own.Load() {
@@ -321,6 +345,9 @@ func (u *Upstream) isOwn(ap netip.AddrPort) bool {
 
 // CloseIdleConnections closes what is pooled; connections in use stay.
 func (u *Upstream) CloseIdleConnections() {
-	u.transport.CloseIdleConnections()
-	u.upgrades.CloseIdleConnections()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, c := range u.carriers {
+		c.closeIdle()
+	}
 }

@@ -151,10 +151,16 @@ func newUpstream(settings policy.Settings) (*mitm.Upstream, error) {
 		CAFile:         settings.Upstream.CAFile,
 		AllowAddresses: settings.Upstream.AllowAddresses,
 		ConnectTo:      settings.Upstream.ConnectTo,
+		Parents:        settings.Upstream.Parents,
+		NoParent:       settings.Upstream.NoParent,
+		Hosts:          settings.Upstream.Hosts,
+		DNS:            settings.Upstream.DNS,
+
+		MaxConnectionsPerHost: settings.Upstream.MaxConnectionsPerHost,
 	})
 	if err != nil {
 		return nil, withHint(fmt.Errorf("prepare upstream connections: %w", err),
-			"upstream.ca_file of the configuration names a PEM file of roots")
+			"the files under upstream in the configuration are PEM, and for credentials one line: basic USER:PASSWORD or bearer TOKEN")
 	}
 	return u, nil
 }

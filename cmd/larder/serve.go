@@ -273,6 +273,9 @@ func (s *server) readPolicy(context.Context) error {
 	before := s.node.policy.Settings()
 	p, err := policy.Load(s.config)
 	if err == nil {
+		err = s.node.upstream.Reload()
+	}
+	if err == nil {
 		err = s.node.setPolicy(p)
 	}
 	if err != nil {
