@@ -140,10 +140,16 @@ func exchangeConnect(p *parent, c net.Conn, address string) (early []byte, err e
 	if _, err := io.WriteString(c, head+"\r\n"); err != nil {
 		return nil, err
 	}
-	r := bufio.NewReader(io.LimitReader(c, maxConnectHeader))
+	limited := &io.LimitedReader{R: c, N: maxConnectHeader}
+	r := bufio.NewReader(limited)
+	if _, err := r.Peek(1); err != nil {
+		return nil, err // an io.EOF says more than what http.ReadResponse makes of it
+	}
 	for range 8 { // informational answers that may come before
 		res, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
 		switch {
+		case err != nil && limited.N == 0:
+			return nil, fmt.Errorf("response headers exceeded %d bytes", maxConnectHeader)
 		case err != nil:
 			return nil, fmt.Errorf("read the answer to CONNECT: %w", err)
 		case res.StatusCode >= 300 || res.StatusCode == http.StatusSwitchingProtocols:
