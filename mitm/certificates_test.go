@@ -1,228 +1,243 @@
 package mitm
 
 import (
-	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
-	"io"
-	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"larder/cache"
+	"larder/cache/store"
 )
 
-// TestUpstreamCertificates: each row is an origin; a bad one gives a 502 that
-// names the reason, to both kinds of request, and its body is never passed on.
-func TestUpstreamCertificates(t *testing.T) {
-	roots := newAuthorityKey(t, "trusted")
-	strangers := newAuthorityKey(t, "strangers")
-	expired := func(c *x509.Certificate) {
-		c.NotBefore, c.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+// certificateRow is an origin and what larder says of its certificate. Most are for
+// a.sub.test; host is another name or address.
+type certificateRow struct {
+	name   string
+	host   string
+	config func(p *pki) *tls.Config
+	kind   string // Proxy-Status error; "" where it must work
+	reason string // in the body
+}
+
+// certificateTable: add a line for another way to be wrong, or right.
+func certificateTable() []certificateRow {
+	const bad, alert = "tls_certificate_error", "tls_alert_received"
+	none := func(*x509.Certificate) {}
+	names := func(list ...string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.DNSNames = list }
 	}
-	for _, c := range []struct {
-		name   string
-		config func(t *testing.T) *tls.Config
-		kind   string // Proxy-Status error; "" where it must work
-		reason string
-	}{
-		{"good", leafConfig(roots, nil), "", ""},
-		{"good, a thousand names", leafConfig(roots, func(c *x509.Certificate) {
+	return []certificateRow{
+		{"good", "", leaf(none), "", ""},
+		{"good, no common name", "", leaf(func(c *x509.Certificate) { c.Subject = pkix.Name{} }), "", ""},
+		{"good, a thousand names", "", leaf(func(c *x509.Certificate) {
 			for i := range 1000 {
 				c.DNSNames = append(c.DNSNames, fmt.Sprintf("n%d.test", i))
 			}
 		}), "", ""},
-		{"good, wildcard", leafConfig(roots, func(c *x509.Certificate) { c.DNSNames = []string{"*.sub.test"} }), "", ""},
-		{"good, RSA 2048", rsaConfig(roots, 2048), "", ""},
-		{"good, with intermediate", intermediateConfig(roots, nil, true), "", ""},
-		{"expired", leafConfig(roots, expired), "tls_certificate_error", "certificate expired on "},
-		{"not yet valid", leafConfig(roots, func(c *x509.Certificate) {
-			c.NotBefore = time.Now().Add(24 * time.Hour)
-			c.NotAfter = time.Now().Add(48 * time.Hour)
-		}), "tls_certificate_error", "not valid before "},
-		{"wrong host", leafConfig(roots, func(c *x509.Certificate) { c.DNSNames = []string{"other.test"} }), "tls_certificate_error", "another name"},
-		{"wildcard too deep", leafConfig(roots, func(c *x509.Certificate) { c.DNSNames = []string{"*.test"} }), "tls_certificate_error", "another name"},
-		{"only a common name", leafConfig(roots, func(c *x509.Certificate) { c.DNSNames = nil; c.Subject = pkix.Name{CommonName: "a.sub.test"} }), "tls_certificate_error", "another name"},
-		{"NUL in the name", leafConfig(roots, func(c *x509.Certificate) { c.DNSNames = []string{"a.sub.test\x00.evil.test"} }), "tls_certificate_error", "certificate"},
-		{"unknown root", leafConfig(strangers, nil), "tls_certificate_error", "unknown authority"},
-		{"self-signed", selfSigned, "tls_certificate_error", "self-signed"},
-		{"for clients only", leafConfig(roots, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "tls_certificate_error", "incompatible key usage"},
-		{"RSA 1024", rsaConfig(roots, 1024), "tls_certificate_error", "RSA key below 2048 bits"},
-		{"unknown critical extension", leafConfig(roots, func(c *x509.Certificate) {
-			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
-		}), "tls_certificate_error", "critical extension"},
-		{"incomplete chain", intermediateConfig(roots, nil, false), "tls_certificate_error", "unknown authority"},
-		{"intermediate that is no authority", intermediateConfig(roots, func(c *x509.Certificate) { c.IsCA = false }, true), "tls_certificate_error", "certificate"},
-		{"name constraint violated", intermediateConfig(roots, func(c *x509.Certificate) {
-			c.PermittedDNSDomains = []string{"elsewhere.test"}
-			c.PermittedDNSDomainsCritical = true
-		}, true), "tls_certificate_error", "certificate"},
-		{"TLS 1.1 at most", func(t *testing.T) *tls.Config {
-			config := leafConfig(roots, nil)(t)
-			config.MinVersion, config.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-			return config
-		}, "tls_alert_received", "handshake"},
-		{"wants a client certificate", func(t *testing.T) *tls.Config {
-			config := leafConfig(roots, nil)(t)
-			config.ClientAuth = tls.RequireAnyClientCert
-			return config
-		}, "tls_alert_received", "certificate required"},
-	} {
+		{"good, wildcard", "", leaf(names("*.sub.test")), "", ""},
+		{"good, a name with capitals", "", leaf(names("A.Sub.Test")), "", ""},
+		{"good, internationalised name", "xn--bcher-kva.test", leaf(names("xn--bcher-kva.test")), "", ""},
+		{"good, address", "192.0.2.7", leaf(func(c *x509.Certificate) {
+			c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv4(192, 0, 2, 7)}
+		}), "", ""},
+		{"good, IPv6 address", "[2001:db8::7]", leaf(func(c *x509.Certificate) {
+			c.DNSNames, c.IPAddresses = nil, []net.IP{net.ParseIP("2001:db8::7")}
+		}), "", ""},
+		{"good, P-384", "", leafKey(ecKey(elliptic.P384())), "", ""},
+		{"good, P-521", "", leafKey(ecKey(elliptic.P521())), "", ""},
+		{"good, RSA 2048", "", leafKey(rsaKey(2048)), "", ""},
+		{"good, RSA 8192", "", leafKey(rsaKey(8192)), "", ""},
+		{"good, intermediate", "", chain(none), "", ""},
+		{"good, two intermediates", "", chain(none, none), "", ""},
+		{"good, chain in reverse", "", reversed(chain(none, none, none)), "", ""},
+		{"good, with a stranger in the chain", "", func(p *pki) *tls.Config {
+			return p.config(p.root.issue(p, false, nil), p.strangers.cert.Raw)
+		}, "", ""},
+		{"good, path length kept", "", chain(func(c *x509.Certificate) { c.MaxPathLenZero = true }), "", ""},
+		{"good, name constraint kept", "", chain(func(c *x509.Certificate) {
+			c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"sub.test"}, true
+		}), "", ""},
+		{"good, TLS 1.2", "", limit(leaf(none), func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), "", ""},
+		{"good, CBC with forward secrecy", "", suite(leafKey(rsaKey(2048)), tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA), "", ""},
+		{"good, stapled", "", stapled(none, ocsp.Good, time.Hour), "", ""},
+		{"good, stapled by a delegate", "", stapledBy(none, ocsp.Good, delegate), "", ""},
+		{"good, staple wanted and there", "", stapled(wantsStaple, ocsp.Good, time.Hour), "", ""},
+		{"good, staple of another time, not wanted", "", stapled(none, ocsp.Good, -time.Hour), "", ""},
+		{"good, staple of no worth, not wanted", "", limit(leaf(none), func(c *tls.Config) { c.Certificates[0].OCSPStaple = []byte("?") }), "", ""},
+
+		{"expired", "", leaf(expired), bad, "certificate expired on "},
+		{"not yet valid", "", leaf(func(c *x509.Certificate) {
+			c.NotBefore, c.NotAfter = time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour)
+		}), bad, "not valid before "},
+		{"wrong host", "", leaf(names("other.test")), bad, "another name"},
+		{"wildcard too deep", "b.a.sub.test", leaf(names("*.sub.test")), bad, "another name"},
+		{"wildcard over a whole domain", "", leaf(names("*.test")), bad, "another name"},
+		{"wildcard over everything", "", leaf(names("*")), bad, "another name"},
+		{"wildcard for its own domain", "sub.test", leaf(names("*.sub.test")), bad, "another name"},
+		{"wildcard in the middle", "", leaf(names("a.*.test")), bad, "another name"},
+		{"wildcard in a part of a label", "", leaf(names("a*.sub.test")), bad, "another name"},
+		{"only a common name", "", leaf(func(c *x509.Certificate) {
+			c.DNSNames, c.Subject = nil, pkix.Name{CommonName: "a.sub.test"}
+		}), bad, "another name"},
+		{"no name at all", "", leaf(func(c *x509.Certificate) { c.DNSNames = nil }), bad, "another name"},
+		{"an address as a name", "192.0.2.7", leaf(names("192.0.2.7")), bad, "another name"},
+		{"another address", "192.0.2.7", leaf(func(c *x509.Certificate) {
+			c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv4(192, 0, 2, 8)}
+		}), bad, "another name"},
+		{"NUL in the name", "", leaf(names("a.sub.test\x00.evil.test")), bad, "another name"},
+		{"unknown root", "", func(p *pki) *tls.Config { return p.config(p.strangers.issue(p, false, nil)) }, bad, "unknown authority"},
+		{"self-signed", "", func(p *pki) *tls.Config { return p.config(p.selfSigned(false)) }, bad, "self-signed"},
+		{"self-signed authority", "", func(p *pki) *tls.Config { return p.config(p.selfSigned(true)) }, bad, "unknown authority"},
+		{"incomplete chain", "", limit(chain(none), func(c *tls.Config) {
+			c.Certificates[0].Certificate = c.Certificates[0].Certificate[:1]
+		}), bad, "unknown authority"},
+		{"SHA-1 leaf", "", leaf(sha1Signed), bad, "signed with ECDSA-SHA1"},
+		{"SHA-1 intermediate", "", chain(sha1Signed), bad, "signed with ECDSA-SHA1"},
+		{"RSA 1024", "", leafKey(rsaKey(1024)), bad, "RSA key below 2048 bits"},
+		{"RSA 1024 intermediate", "", func(p *pki) *tls.Config {
+			return p.config(p.root.issue(p, true, rsaKey(1024)).issue(p, false, nil))
+		}, bad, "RSA key below 2048 bits"},
+		{"P-224", "", limit(leafKey(ecKey(elliptic.P224())), func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), "tls", ""},
+		{"P-224 intermediate", "", func(p *pki) *tls.Config {
+			return p.config(p.root.issue(p, true, ecKey(elliptic.P224())).issue(p, false, nil))
+		}, bad, "P-224"},
+		{"unknown critical extension", "", leaf(unknownCritical), bad, "critical extension"},
+		{"unknown critical extension in the intermediate", "", chain(unknownCritical), bad, "certificate"},
+		{"intermediate that is no authority", "", chain(func(c *x509.Certificate) { c.IsCA = false }), bad, "certificate"},
+		{"intermediate that may not sign", "", chain(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), bad, "certificate"},
+		{"intermediate that is expired", "", chain(expired), bad, "expired"},
+		{"intermediate for clients only", "", chain(clientsOnly), bad, "incompatible key usage"},
+		{"path length exceeded", "", chain(func(c *x509.Certificate) { c.MaxPathLenZero = true }, none), bad, "path length"},
+		{"name constraint violated", "", chain(func(c *x509.Certificate) {
+			c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"elsewhere.test"}, true
+		}), bad, "not permitted"},
+		{"name excluded", "", chain(func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"sub.test"} }), bad, "excluded"},
+		{"for clients only", "", leaf(clientsOnly), bad, "incompatible key usage"},
+		{"revoked", "", stapled(none, ocsp.Revoked, time.Hour), bad, "was revoked on "},
+		{"revoked, by a delegate", "", stapledBy(none, ocsp.Revoked, delegate), bad, "was revoked on "},
+		{"revoked, said long ago", "", stapled(none, ocsp.Revoked, -time.Hour), bad, "was revoked on "},
+		{"staple wanted and missing", "", leaf(wantsStaple), bad, "must come with a valid OCSP response"},
+		{"staple wanted and of no worth", "", limit(leaf(wantsStaple), func(c *tls.Config) { c.Certificates[0].OCSPStaple = []byte("?") }), bad, "must come with a valid OCSP response"},
+		{"staple wanted and of another time", "", stapled(wantsStaple, ocsp.Good, -time.Hour), bad, "must come with a current OCSP response"},
+		{"staple wanted and the issuer knows nothing", "", stapled(wantsStaple, ocsp.Unknown, time.Hour), bad, "must come with a good OCSP response"},
+		{"staple wanted and signed by a stranger", "", stapledBy(wantsStaple, ocsp.Good, func(p *pki, _ *issued) *issued { return p.strangers }), bad, "must come with a valid OCSP response"},
+		{"staple wanted and signed by the leaf", "", stapledBy(wantsStaple, ocsp.Good, func(_ *pki, leaf *issued) *issued { return leaf }), bad, "must come with a valid OCSP response"},
+		{"TLS 1.0 at most", "", limit(leaf(none), func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10 }), alert, "protocol version"},
+		{"TLS 1.1 at most", "", limit(leaf(none), func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), alert, "protocol version"},
+		{"RC4 only", "", suite(leafKey(rsaKey(2048)), tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA), alert, "handshake failure"},
+		{"3DES only", "", suite(leafKey(rsaKey(2048)), tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA), alert, "handshake failure"},
+		{"CBC with SHA-256 only", "", suite(leafKey(rsaKey(2048)), tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256), alert, "handshake failure"},
+		{"CBC without forward secrecy only", "", suite(leafKey(rsaKey(2048)), tls.TLS_RSA_WITH_AES_128_CBC_SHA), alert, "handshake failure"},
+		{"GCM without forward secrecy only", "", suite(leafKey(rsaKey(2048)), tls.TLS_RSA_WITH_AES_256_GCM_SHA384), alert, "handshake failure"},
+		{"CBC with ECDSA only", "", suite(leaf(none), tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA), alert, "handshake failure"},
+		{"wants a client certificate", "", limit(leaf(none), func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), alert, "certificate required"},
+	}
+}
+
+// TestUpstreamCertificates: a bad certificate gives a 502 that names the reason, over
+// HTTP/1.1 and HTTP/2, to what is passed and to what would have been stored, and the
+// origin's answer never gets through. Good ones work.
+func TestUpstreamCertificates(t *testing.T) {
+	p := newPKI(t)
+	table := certificateTable()
+	connectTo := map[string]string{}
+	var targets []string
+	for i, c := range table {
+		p.t, p.host = t, c.host
+		if c.host == "" {
+			p.host = "a.sub.test"
+		}
+		target := fmt.Sprintf("%s:%d", p.host, 10000+i)
+		targets = append(targets, target)
+		connectTo[target] = startOrigin(t, c.config(p), true, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			fmt.Fprint(w, "the origin's")
+		})
+	}
+	const text = "presets: none\nrules:\n  - {name: r, hosts: [\"*\"], paths: [\"/cached/*\"], action: immutable}\n  - {name: p, hosts: [\"*\"], action: pass}\n"
+	var w *world
+	fills := realCache(t, func(r *http.Request) (*http.Response, error) { return w.cache.upstream.RoundTrip(r) })
+	w = newWorld(t, text, connectTo, &authorityKey{cert: p.root.cert}, func(o *Options, u *UpstreamOptions) {
+		o.Cache = fills
+		u.AllowAddresses = append(u.AllowAddresses, netip.MustParsePrefix("127.0.0.1/32"))
+	})
+	clients := map[string]*http.Client{"h1": w.client(false), "h2": w.client(true)}
+	for i, c := range table {
 		t.Run(c.name, func(t *testing.T) {
-			addr := startOrigin(t, c.config(t), false, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the origin's") })
-			const text = "presets: none\nrules:\n  - {name: r, hosts: [\"*.test\"], paths: [/cached], action: immutable}\n  - {name: p, hosts: [\"*.test\"], action: pass}\n"
-			w := newWorld(t, text, map[string]string{"a.sub.test:443": addr}, roots)
-			for _, path := range []string{"/cached", "/passed"} {
-				res, body := get(t, w.client(false), "https://a.sub.test"+path)
-				if c.kind == "" {
-					if res.StatusCode != 200 || body != "the origin's" {
-						t.Errorf("%s: got %s %q", path, res.Status, body)
-					}
-					continue
+			for version, client := range clients {
+				for _, path := range []string{"/cached/" + version, "/passed"} {
+					res, body := get(t, client, "https://"+targets[i]+path)
+					c.check(t, version+" "+path, res, body)
 				}
-				if res.StatusCode != 502 || !strings.Contains(res.Header.Get("Proxy-Status"), "larder;error="+c.kind+";") {
-					t.Errorf("%s: got %s, Proxy-Status %q", path, res.Status, res.Header.Get("Proxy-Status"))
-				}
-				mustContain(t, path, body, "https://a.sub.test"+path, c.reason)
 			}
 		})
 	}
 }
 
-func leafConfig(a *authorityKey, change func(*x509.Certificate)) func(*testing.T) *tls.Config {
-	return func(t *testing.T) *tls.Config {
-		return &tls.Config{Certificates: []tls.Certificate{a.leaf(t, change, "a.sub.test")}}
+func (c certificateRow) check(t *testing.T, what string, res *http.Response, body string) {
+	t.Helper()
+	if c.kind == "" {
+		if res.StatusCode != 200 || body != "the origin's" {
+			t.Errorf("%s: got %s %q", what, res.Status, body)
+		}
+		return
+	}
+	if res.StatusCode != 502 || !strings.HasPrefix(res.Header.Get("Proxy-Status"), "larder;error="+c.kind) {
+		t.Errorf("%s: got %s, Proxy-Status %q", what, res.Status, res.Header.Get("Proxy-Status"))
+	}
+	mustContain(t, what, body, res.Request.URL.String(), c.reason)
+	if strings.Contains(body, "the origin's") {
+		t.Errorf("%s: what the origin said got through: %q", what, body)
 	}
 }
 
-func rsaConfig(a *authorityKey, bits int) func(*testing.T) *tls.Config {
-	return func(t *testing.T) *tls.Config {
-		t.Setenv("GODEBUG", "rsa1024min=0")
-		key, err := rsa.GenerateKey(rand.Reader, bits)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template := &x509.Certificate{
-			SerialNumber: big.NewInt(3), DNSNames: []string{"a.sub.test"},
-			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	}
-}
-
-func intermediateConfig(a *authorityKey, change func(*x509.Certificate), send bool) func(*testing.T) *tls.Config {
-	return func(t *testing.T) *tls.Config {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template := &x509.Certificate{
-			SerialNumber: big.NewInt(4), Subject: pkix.Name{CommonName: "intermediate"},
-			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		}
-		if change != nil {
-			change(template)
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		leaf := (&authorityKey{cert, key}).leaf(t, nil, "a.sub.test")
-		if !send {
-			leaf.Certificate = leaf.Certificate[:1]
-		}
-		return &tls.Config{Certificates: []tls.Certificate{leaf}}
-	}
-}
-
-func selfSigned(t *testing.T) *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// realCache is a cache that stores.
+func realCache(t *testing.T, upstream func(*http.Request) (*http.Response, error)) *cache.Cache {
+	t.Helper()
+	s, err := store.Open(store.Options{Dir: filepath.Join(t.TempDir(), "store"), MaxSize: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "a.sub.test"}, DNSNames: []string{"a.sub.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	t.Cleanup(func() { _ = s.Close() })
+	c, err := cache.New(cache.Options{Store: s, Upstream: roundTripper(upstream)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
-// TestUpstreamFailures is the same for what goes wrong besides certificates.
-func TestUpstreamFailures(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused := l.Addr().String()
-	_ = l.Close()
-	answer := func(s string) string {
-		return tcpOrigin(t, func(c *net.TCPConn) {
-			_, _ = readHeadOf(c)
-			_, _ = io.WriteString(c, s)
-		})
-	}
-	silent := tcpOrigin(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
-	w := newWorld(t, passEverything, map[string]string{
-		"refused.test:80":   refused,
-		"refused.test:443":  refused,
-		"closes.test:80":    answer(""),
-		"nothttp.test:80":   answer("SSH-2.0-x\r\n\r\n"),
-		"badheader.test:80": answer("HTTP/1.1 200 OK\r\nbad header\r\n\r\n"),
-		"huge.test:80":      answer("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n"),
-		"silent.test:80":    silent,
-		"silent.test:443":   silent,
-		"plain.test:443":    answer("HTTP/1.1 400 Bad Request\r\n\r\n"),
-		"name.test:80":      "no-such-name.invalid:80",
-	}, nil, func(_ *Options, u *UpstreamOptions) {
-		u.ResponseHeaderTimeout = 100 * time.Millisecond
-		u.HandshakeTimeout = 100 * time.Millisecond
-		u.MaxHeaderBytes = 16 << 10
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func expired(c *x509.Certificate) {
+	c.NotBefore, c.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+}
+
+func clientsOnly(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
+
+func sha1Signed(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA1 }
+
+func unknownCritical(c *x509.Certificate) {
+	c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}})
+}
+
+// wantsStaple adds the TLS feature status_request (RFC 7633).
+func wantsStaple(c *x509.Certificate) {
+	c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{
+		Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5},
 	})
-	for _, c := range []struct {
-		url    string
-		status int
-		kind   string
-		label  string
-	}{
-		{"http://refused.test/", 502, "connection_refused", "refused"},
-		{"https://refused.test/", 502, "connection_refused", "refused"},
-		{"http://closes.test/", 502, "connection_terminated", "terminated"},
-		{"http://nothttp.test/", 502, "http_protocol_error", "protocol"},
-		{"http://badheader.test/", 502, "http_protocol_error", "protocol"},
-		{"http://huge.test/", 502, "http_response_header_section_size", "response_header"},
-		{"http://silent.test/", 504, "http_response_timeout", "response_timeout"},
-		{"https://silent.test/", 504, "connection_timeout", "tls_timeout"},
-		{"https://plain.test/", 502, "tls_protocol_error", "tls"},
-		{"http://127.0.0.1:1/", 502, "destination_ip_prohibited", "address"},
-		{"http://" + w.addr + "/", 502, "proxy_loop_detected", "loop"},
-	} {
-		res, body := get(t, w.client(false), c.url)
-		if res.StatusCode != c.status || !strings.Contains(res.Header.Get("Proxy-Status"), "larder;error="+c.kind+";") {
-			t.Errorf("%s: got %s, Proxy-Status %q", c.url, res.Status, res.Header.Get("Proxy-Status"))
-		}
-		mustContain(t, c.url, body, c.url)
-		w.exchange()
-	}
 }
-
-func readHeadOf(c net.Conn) (int, error) { return c.Read(make([]byte, 64<<10)) }

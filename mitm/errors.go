@@ -296,6 +296,10 @@ func certificateReason(err error) (string, bool) {
 			c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
 			return "certificate is self-signed", true
 		}
+		if _, algorithm, ok := strings.Cut(e.Error(), "insecure algorithm "); ok {
+			algorithm, _, _ = strings.Cut(algorithm, `"`)
+			return "certificate is signed with " + algorithm + ", which is not secure, or one above it is", true
+		}
 		return "certificate signed by an unknown authority: " + e.Error(), true
 	}
 	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {

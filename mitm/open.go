@@ -16,8 +16,9 @@ import (
 // whatever server name the client sends: requests are held against it later.
 func (s *Server) tlsConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
+		MinVersion:   tls.VersionTLS12,
+		CipherSuites: suites(),
+		NextProtos:   []string{"h2", "http/1.1"},
 		// The first records of a connection would else be 1.4 KB long, at
 		// twice the CPU time for the small objects that builds fetch most.
 		DynamicRecordSizingDisabled: true,
