@@ -109,7 +109,7 @@ func certificateTable() []certificateRow {
 		{"RSA 1024 intermediate", "", func(p *pki) *tls.Config {
 			return p.config(p.root.issue(p, true, rsaKey(1024)).issue(p, false, nil))
 		}, bad, "RSA key below 2048 bits"},
-		{"P-224", "", limit(leafKey(ecKey(elliptic.P224())), func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), "tls", ""},
+		{"P-224", "", limit(leafKey(ecKey(elliptic.P224())), func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), bad, "P-224"},
 		{"P-224 intermediate", "", func(p *pki) *tls.Config {
 			return p.config(p.root.issue(p, true, ecKey(elliptic.P224())).issue(p, false, nil))
 		}, bad, "P-224"},
@@ -142,7 +142,7 @@ func certificateTable() []certificateRow {
 		{"CBC without forward secrecy only", "", suite(leafKey(rsaKey(2048)), tls.TLS_RSA_WITH_AES_128_CBC_SHA), alert, "handshake failure"},
 		{"GCM without forward secrecy only", "", suite(leafKey(rsaKey(2048)), tls.TLS_RSA_WITH_AES_256_GCM_SHA384), alert, "handshake failure"},
 		{"CBC with ECDSA only", "", suite(leaf(none), tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA), alert, "handshake failure"},
-		{"wants a client certificate", "", limit(leaf(none), func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), alert, "certificate required"},
+		{"wants a client certificate", "", limit(leaf(none), func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), alert, "wants a client certificate"},
 	}
 }
 

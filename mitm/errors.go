@@ -127,6 +127,7 @@ func failureTable() []failureRow {
 		{as[*placeError], 503, "connection_limit_reached", "host_connections", warn},
 		{as[*AddressError], 502, "destination_ip_prohibited", "address", warn},
 
+		{is(errWantsCertificate), 502, "tls_alert_received", "tls_alert", warn},
 		{certificateReason, 502, "tls_certificate_error", "certificate", warn},
 		{alertReason, 502, "tls_alert_received", "tls_alert", warn},
 		{notTLS, 502, "tls_protocol_error", "tls", warn},

@@ -23,8 +23,8 @@ type origin struct {
 
 // material is what TLS connections are made with.
 type material struct {
-	roots       *x509.CertPool // nil: the system's
-	certificate []tls.Certificate
+	roots       *x509.CertPool    // nil: the system's
+	certificate *tls.Certificate  // nil: none
 	digest      [sha256.Size]byte // of the files it was read from
 }
 
@@ -59,7 +59,7 @@ func (o *origin) read(rest *material) (secrets, error) {
 	if err != nil {
 		return s, fmt.Errorf("certificate_file %s with key_file %s: %w", o.CertificateFile, o.KeyFile, err)
 	}
-	s.tls = &material{s.tls.roots, []tls.Certificate{pair}, digest(s.tls.digest[:], chain, key)}
+	s.tls = &material{s.tls.roots, &pair, digest(s.tls.digest[:], chain, key)}
 	return s, nil
 }
 

@@ -80,42 +80,41 @@ func (p *parentProxy) start(scheme string, config *tls.Config) *url.URL {
 	return &url.URL{Scheme: scheme, Host: at}
 }
 
+// serveHTTP answers one request: one per connection is enough.
 func (p *parentProxy) serveHTTP(c net.Conn) {
 	r := bufio.NewReader(c)
-	for {
-		req, err := http.ReadRequest(r)
-		if err != nil {
-			return
-		}
-		p.note("%s %s", req.Method, req.RequestURI)
-		if want := "Basic " + base64.StdEncoding.EncodeToString([]byte(p.auth)); p.auth != "" && req.Header.Get("Proxy-Authorization") != want {
-			_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"parent\"\r\nContent-Length: 0\r\n\r\n")
-			return
-		}
-		target := req.Host
-		if !strings.Contains(target, ":") {
-			target += ":80"
-		}
-		if p.answer != nil {
-			_, _ = io.WriteString(c, p.answer(target))
-			return
-		}
-		o, err := net.Dial("tcp", p.origins[target])
-		if err != nil {
-			_, _ = io.WriteString(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-			return
-		}
-		if req.Method == http.MethodConnect {
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-			joinBoth(&earlyConn{Conn: c, early: drainBuffer(r)}, o)
-			return
-		}
-		req.Header.Del("Proxy-Authorization")
-		_ = req.Write(o)
-		_, _ = io.Copy(c, o) // one request per connection is enough
-		_ = o.Close()
+	req, err := http.ReadRequest(r)
+	if err != nil {
 		return
 	}
+	p.note("%s %s", req.Method, req.RequestURI)
+	if want := "Basic " + base64.StdEncoding.EncodeToString([]byte(p.auth)); p.auth != "" && req.Header.Get("Proxy-Authorization") != want {
+		_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"parent\"\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	target := req.Host
+	if !strings.Contains(target, ":") {
+		target += ":80"
+	}
+	if p.answer != nil {
+		_, _ = io.WriteString(c, p.answer(target))
+		return
+	}
+	o, err := net.Dial("tcp", p.origins[target])
+	if err != nil {
+		_, _ = io.WriteString(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	if req.Method == http.MethodConnect {
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		joinBoth(&earlyConn{Conn: c, early: drainBuffer(r)}, o)
+		return
+	}
+	req.Header.Del("Proxy-Authorization")
+	req.Close = true
+	_ = req.Write(o)
+	_, _ = io.Copy(c, o)
+	_ = o.Close()
 }
 
 // serveSOCKS is RFC 1928 and 1929, for names.

@@ -153,15 +153,21 @@ func isContext(err error) bool {
 // lookSystem looks a name up with Go's resolver, which knows resolv.conf and the
 // hosts file, and sees on the way for how long the answer holds.
 func lookSystem(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
-	seen := &ttlSeen{}
-	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return seen.watch(c), nil
-	}}
-	addrs, err := r.LookupNetIP(ctx, "ip", host)
-	return addrs, seen.least(), err
+	return lookOver(new(net.Dialer).DialContext)(ctx, host)
+}
+
+// lookOver is lookSystem over connections to name servers that dial makes.
+func lookOver(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+	return func(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+		seen := &ttlSeen{}
+		r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return seen.watch(c), nil
+		}}
+		addrs, err := r.LookupNetIP(ctx, "ip", host)
+		return addrs, seen.least(), err
+	}
 }

@@ -67,9 +67,9 @@ func TestResolverKeepsAnswersWithinBounds(t *testing.T) {
 				}
 				ask(1)
 				if c.keep > 0 {
-					time.Sleep(c.keep - 1)
+					time.Sleep(c.keep - time.Millisecond)
 					ask(1)
-					time.Sleep(1)
+					time.Sleep(time.Millisecond)
 				}
 				ask(2)
 				r.forget("a.test")
@@ -119,6 +119,7 @@ func TestResolverAsksOnce(t *testing.T) {
 		if n := asked.Load(); n != 1 {
 			t.Errorf("asked %d times at once", n)
 		}
+		time.Sleep(2 * time.Second) // the impatient one is gone
 		leave()
 		if err := <-left; !errors.Is(err, context.Canceled) {
 			t.Errorf("who left got %v", err)
@@ -127,7 +128,6 @@ func TestResolverAsksOnce(t *testing.T) {
 		if n := asked.Load(); n != 2 {
 			t.Errorf("asked %d times after the first had left", n)
 		}
-		time.Sleep(2 * time.Second)
 		close(answer)
 		wait.Wait()
 		if n := asked.Load(); n != 2 {

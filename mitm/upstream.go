@@ -159,11 +159,15 @@ func (u *Upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 		return u.forward(w, r)
 	}
 	sent, injected := w.origin.inject(r)
-	res, err := u.carrierOf(w).RoundTrip(sent)
-	if err == nil && injected && w.origin.Shared {
+	noted, asked := withWanted(sent)
+	res, err := u.carrierOf(w).RoundTrip(noted)
+	if err != nil {
+		return nil, asked.explain(err)
+	}
+	if injected && w.origin.Shared {
 		res.Request = r
 	}
-	return res, err
+	return res, nil
 }
 
 // forward sends a request for http:// to a parent.

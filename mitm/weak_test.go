@@ -1,13 +1,14 @@
 package mitm
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
-	"net"
+	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -88,6 +89,9 @@ func TestNoSettingBringsWeakSuitesBack(t *testing.T) {
 func openssl(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	path, err := exec.LookPath("openssl")
+	if err != nil && os.Getenv("LARDER_REQUIRE_CLIENTS") != "" {
+		t.Fatal("openssl is not installed")
+	}
 	if err != nil {
 		t.Skip("openssl is not installed")
 	}
@@ -150,17 +154,8 @@ func TestWeakOpenSSLOrigins(t *testing.T) {
 		{"-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256", ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {
-			addr := freeAddress(t)
-			_, port, _ := net.SplitHostPort(addr)
-			args := append([]string{"s_server", "-accept", port, "-cert", certificate, "-key", key, "-www"}, strings.Fields(c.args)...)
-			cmd := openssl(t, args...)
-			var out bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &out
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-			waitFor(t, addr)
+			args := append([]string{"s_server", "-accept", "127.0.0.1:0", "-cert", certificate, "-key", key, "-www"}, strings.Fields(c.args)...)
+			addr := startOpenSSL(t, openssl(t, args...))
 			w := newWorld(t, passEverything, map[string]string{"a.test:443": addr}, &authorityKey{cert: p.root.cert})
 			res, body := get(t, w.client(false), "https://a.test/")
 			if c.reason == "" {
@@ -176,24 +171,39 @@ func TestWeakOpenSSLOrigins(t *testing.T) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
+// startOpenSSL starts a server that chooses its port, and says which.
+func startOpenSSL(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// waitFor waits until something listens.
-func waitFor(t *testing.T, addr string) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			_ = c.Close()
-			return
-		}
+	var failed bytes.Buffer
+	cmd.Stderr = &failed
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal(fmt.Sprintf("nothing listens on %s", addr))
+	lines := bufio.NewScanner(out)
+	var said []string
+	for lines.Scan() {
+		said = append(said, lines.Text())
+		addr, ok := strings.CutPrefix(lines.Text(), "ACCEPT ")
+		if !ok {
+			continue
+		}
+		drained := make(chan struct{})
+		go func() { // ends when the server does
+			defer close(drained)
+			_, _ = io.Copy(io.Discard, out)
+		}()
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			<-drained
+			_ = cmd.Wait() // it was killed
+		})
+		return addr
+	}
+	_ = cmd.Wait()
+	t.Fatalf("openssl %q does not listen: %q %s", cmd.Args, said, failed.String())
+	return ""
 }
