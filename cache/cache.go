@@ -40,7 +40,9 @@ type Options struct {
 	// and that would be stored gets ErrStoreBroken. false: it is passed through.
 	RefuseWithoutStore bool
 	// Upstream carries requests to origins. Required. It must leave bodies in the
-	// coding received (http.Transport.DisableCompression) and follow no redirect.
+	// coding received (http.Transport.DisableCompression) and follow no redirect. If
+	// it adds a credential of its own, Request of the response has it, unless what
+	// it reads is for everybody.
 	Upstream http.RoundTripper
 	// Logger gets warnings about upstream and store; nil: none.
 	Logger *slog.Logger

@@ -118,3 +118,29 @@ func TestStoredHeader(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestWhatATransportsOwnCredentialReads is stored as RFC 9111, section 3.5, has it
+// for a client's: what the transport says it sent counts.
+func TestWhatATransportsOwnCredentialReads(t *testing.T) {
+	sent := &http.Request{Header: http.Header{}, URL: mustURL(t, "https://example.org/")}
+	injected := &http.Request{Header: fields("Authorization: Bearer x"), URL: sent.URL}
+	for _, test := range []struct {
+		name     string
+		request  *http.Request
+		response http.Header
+		why      string
+	}{
+		{"the same", sent, http.Header{}, ""},
+		{"no word of it", nil, http.Header{}, ""},
+		{"injected", injected, http.Header{}, "injected"},
+		{"injected, with a lifetime", injected, fields("Cache-Control: max-age=60"), "injected"},
+		{"injected and public", injected, fields("Cache-Control: public"), ""},
+		{"injected and s-maxage", injected, fields("Cache-Control: s-maxage=9"), ""},
+		{"injected and private", injected, fields("Cache-Control: private, s-maxage=9"), "private"},
+	} {
+		resp := &http.Response{StatusCode: 200, Header: test.response, ProtoMajor: 1, ContentLength: 5, Request: test.request}
+		if _, why := storable(immutable, sent, resp); why != test.why {
+			t.Errorf("%s: %q, want %q", test.name, why, test.why)
+		}
+	}
+}
