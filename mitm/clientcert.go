@@ -5,10 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 )
 
 // errWantsCertificate is an origin that ended a connection on which it had asked
@@ -40,13 +41,17 @@ func (m *material) clientCertificate(info *tls.CertificateRequestInfo) (*tls.Cer
 	return new(tls.Certificate), nil // none, in crypto/tls's words
 }
 
-// explain names what the origin wanted where an error does not.
+// explain names what the origin wanted where an error may come of that: an alert, or
+// in its place whatever of the end of the connection was seen first.
 func (w *wanted) explain(err error) error {
-	if err == nil || !w.Load() {
+	if !w.Load() {
 		return err
 	}
-	op, ok := errors.AsType[*net.OpError](err)
-	if ok && op.Op == "remote error" || strings.Contains(err.Error(), "client conn could not be established") {
+	_, alert := alertReason(err)
+	_, reset := errno("", syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED)(err)
+	_, ended := terminated(err)
+	lost := strings.Contains(err.Error(), "client conn could not be established") || errors.Is(err, io.ErrUnexpectedEOF)
+	if alert || reset || ended || lost {
 		return fmt.Errorf("%w: %w", errWantsCertificate, err)
 	}
 	return err
