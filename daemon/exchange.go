@@ -20,6 +20,8 @@ type Exchange struct {
 	Duration time.Duration `json:"duration_ns"`
 	// Client is the address of the client.
 	Client string `json:"client,omitempty"`
+	// User is the name that the client has proved.
+	User   string `json:"user,omitempty"`
 	Method string `json:"method"`
 	URL    string `json:"url"`
 	// Class is hit, miss, pass, tunnel, deny or error.
@@ -36,7 +38,9 @@ type Exchange struct {
 	// SHA256 of the complete body, in hexadecimal, if it is known.
 	SHA256 string `json:"sha256,omitempty"`
 	Rule   string `json:"rule,omitempty"`
-	Err    string `json:"error,omitempty"`
+	// Reported is the rule that would have denied it, were it enforced.
+	Reported string `json:"reported,omitempty"`
+	Err      string `json:"error,omitempty"`
 }
 
 // Summary adds up the exchanges of a run.

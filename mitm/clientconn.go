@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"larder/policy"
 )
 
 // clientConn is an accepted connection: what its listener's run wants to know,
@@ -18,6 +21,12 @@ type clientConn struct {
 	offline bool   // see listener
 	remote  string // the client's address, for every exchange of the connection
 	once    sync.Once
+
+	// asker is who is at the other end, for policy. Its user is whom a client
+	// certificate or CONNECT named, and is written before the connection is handed
+	// to the server of intercepted connections; a request to the proxy itself names
+	// one for itself alone.
+	asker policy.Client
 
 	// waiting: the client has said nothing yet, and closing loses nothing.
 	waiting atomic.Bool
@@ -132,8 +141,21 @@ func (l *listener) Accept() (net.Conn, error) {
 	c := &clientConn{
 		timedConn: newTimedConn(raw, l.server.options.IdleTimeout),
 		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(),
+		asker: policy.Client{Addr: ipOf(raw.RemoteAddr())},
 	}
 	l.pending.enter() // nobody drains it before Accept has failed
 	l.server.track(c)
 	return c, nil
+}
+
+// ipOf is the IP address of a TCP address; the zero Addr of any other.
+func ipOf(a net.Addr) netip.Addr {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{} // a rule with clients matches it as little as it should
+	}
+	return ap.Addr().Unmap()
 }

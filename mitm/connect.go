@@ -40,8 +40,8 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, a authority, x 
 		return errStopping
 	}
 	rules := s.rules.Load()
-	decision := rules.policy.Connect(a.Host, a.Port)
-	x.Rule = rules.of(decision).name
+	decision := rules.policy.Connect(x.who, a.Host, a.Port)
+	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:
 		return &deniedError{x.Rule}

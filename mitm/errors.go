@@ -45,7 +45,7 @@ type deniedError struct{ rule string }
 
 func (e *deniedError) Error() string {
 	if e.rule == "" {
-		return "denied: no rule of the policy names this host, and its default is deny"
+		return "denied: no rule of the policy allows it, and its default is deny"
 	}
 	return fmt.Sprintf("denied by rule %q of the policy", e.rule)
 }
@@ -84,6 +84,8 @@ func (e *handshakeError) Unwrap() error { return e.err }
 const (
 	// shutdownLabel marks answers after which the connection ends.
 	shutdownLabel = "shutdown"
+	// deniedLabel marks refusals by policy.
+	deniedLabel = "denied"
 	// offlineLabel marks those that Cache-Status speaks of (RFC 9211).
 	offlineLabel = "offline"
 )
@@ -113,8 +115,8 @@ func failureTable() []failureRow {
 	const info, warn, bad = slog.LevelInfo, slog.LevelWarn, slog.LevelError
 	return []failureRow{
 		{as[*panicError], 502, "proxy_internal_error", "panic", bad},
-		{as[*deniedError], 403, "http_request_denied", "denied", info},
-		{is(errOpaque), 403, "http_request_denied", "denied", info},
+		{as[*deniedError], 403, "http_request_denied", deniedLabel, info},
+		{is(errOpaque), 403, "http_request_denied", deniedLabel, info},
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
 		{as[*requestError], 400, "http_request_error", "bad_request", info},
 		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", warn},

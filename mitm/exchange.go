@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"larder/cache"
+	"larder/policy"
 )
 
 // Classes of an Exchange.
@@ -30,6 +31,8 @@ type Exchange struct {
 	Duration time.Duration
 	// Client is the address and port of the client's connection.
 	Client string
+	// User is the name that the client has proved, "" if none.
+	User string
 	// Method is CONNECT for a tunnel.
 	Method string
 	// URL is the target URI without query and user information, which may be
@@ -51,6 +54,9 @@ type Exchange struct {
 	SHA256 string
 	// Rule is the name of the policy rule that decided, "" for the default.
 	Rule string
+	// Reported is the name of the rule of mode report that would have refused it,
+	// "" if there is none.
+	Reported string
 	// Err is why the exchange failed, "" if it did not.
 	Err string
 }
@@ -68,12 +74,15 @@ type exchange struct {
 	reason  string // metric label of a failure
 	digest  hash.Hash
 	target  *url.URL // what URL is made of, once somebody wants it
+	who     policy.Client
+	waived  *policy.Rule // that would have refused, in mode report or open
 }
 
 func (s *Server) begin(c *clientConn, method, uri string) *exchange {
 	x := &exchange{server: s, Exchange: Exchange{Start: time.Now(), Method: method, URL: uri}}
 	if c != nil {
 		x.Client, x.offline = c.remote, c.offline
+		x.who, x.User = c.asker, c.asker.User
 		// A stream of HTTP/2 may begin after its connection and then its listener
 		// have ended; the client got nothing on it, and nobody listens any more.
 		if c.pending.enter() {
@@ -81,6 +90,14 @@ func (s *Server) begin(c *clientConn, method, uri string) *exchange {
 		}
 	}
 	return x
+}
+
+// decided notes what policy says.
+func (x *exchange) decided(d policy.Decision, r *rule) {
+	x.Rule = r.name
+	if x.waived = d.Waived; d.Waived != nil && d.Waived.Mode == policy.Report {
+		x.Reported = d.Waived.Name
+	}
 }
 
 // fail notes an error and what the table says of it. A later failure does not
@@ -93,7 +110,7 @@ func (x *exchange) fail(err error) failure {
 			x.stack = p.stack
 		}
 		x.Class = ClassError
-		if f.Label == "denied" {
+		if f.Label == deniedLabel {
 			x.Class = ClassDeny
 		}
 	}
@@ -171,10 +188,13 @@ func (x *exchange) release() {
 func (x *exchange) log() {
 	logger := x.server.options.Logger
 	ctx := context.Background()
+	if x.Reported != "" {
+		x.level = max(x.level, slog.LevelWarn) // an operator who tries a rule out waits for it
+	}
 	if !logger.Enabled(ctx, x.level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 12)
+	attrs := make([]slog.Attr, 0, 14)
 	attrs = append(attrs,
 		slog.String("method", x.Method),
 		slog.String("url", x.uri()),
@@ -183,11 +203,17 @@ func (x *exchange) log() {
 		slog.Int64("bytes", x.Bytes),
 		slog.Duration("dur", x.Duration),
 		slog.String("client", x.Client))
+	if x.User != "" {
+		attrs = append(attrs, slog.String("user", x.User))
+	}
 	if x.CacheStatus != "" {
 		attrs = append(attrs, slog.String("cache", x.CacheStatus))
 	}
 	if x.Rule != "" {
 		attrs = append(attrs, slog.String("policy", x.Rule))
+	}
+	if x.Reported != "" {
+		attrs = append(attrs, slog.String("would_deny", x.Reported))
 	}
 	if x.stack != nil {
 		attrs = append(attrs, slog.String("stack", string(x.stack)))

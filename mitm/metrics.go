@@ -1,19 +1,23 @@
 package mitm
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"larder/policy"
 )
 
 // metrics holds the collectors of this package. Labels have few values, and
-// none comes from a client.
+// none comes from a client; rules are those of the policy that refuse.
 type metrics struct {
 	connections prometheus.Gauge
 	tunnels     prometheus.Gauge
 	classes     map[string]*classMetrics // looked up by label once and for all
 	failures    *prometheus.CounterVec
 	handshakes  *prometheus.CounterVec
+	denials     *prometheus.CounterVec
 }
 
 // classMetrics are what each exchange of one class counts.
@@ -61,6 +65,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "larder_mitm_handshakes_total",
 			Help: "TLS handshakes with clients, by result: full, resumed or failed.",
 		}, result),
+		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_denials_total",
+			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
+		}, []string{"rule", "mode"}),
 	}
 	for _, name := range []string{ClassHit, ClassMiss, ClassPass, ClassTunnel, ClassDeny, ClassError} {
 		m.classes[name] = &classMetrics{
@@ -72,7 +80,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes,
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.denials,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)
@@ -90,6 +98,12 @@ func (m *metrics) ended(x *exchange) {
 	c.durations.Observe(x.Duration.Seconds())
 	c.sent.Add(float64(x.Bytes))
 	c.received.Add(float64(x.UpstreamBytes))
+	if x.waived != nil {
+		m.denials.WithLabelValues(x.waived.Name, x.waived.Mode.String()).Inc()
+	}
+	if x.reason == deniedLabel {
+		m.denials.WithLabelValues(cmp.Or(x.Rule, "default"), policy.Enforce.String()).Inc()
+	}
 	if x.reason != "" {
 		m.failures.WithLabelValues(x.reason).Inc()
 	}

@@ -38,7 +38,7 @@ func (s *Server) tlsConfig() *tls.Config {
 func (s *Server) open(c *clientConn, a authority, x *exchange) {
 	kind, err := s.firstBytes(c, s.options.PeekTimeout)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !s.isStopping() {
-		if s.mayTunnel(a) && !x.isOffline() {
+		if s.mayTunnel(c, a) && !x.isOffline() {
 			s.openSilent(c, a, x)
 			return
 		}
@@ -49,8 +49,8 @@ func (s *Server) open(c *clientConn, a authority, x *exchange) {
 }
 
 // mayTunnel asks the policy of this moment about bytes that are no TLS.
-func (s *Server) mayTunnel(a authority) bool {
-	return s.rules.Load().policy.MayTunnel(a.Host, a.Port)
+func (s *Server) mayTunnel(c *clientConn, a authority) bool {
+	return s.rules.Load().policy.MayTunnel(c.asker, a.Host, a.Port)
 }
 
 // proceed does what the first bytes, or the failure to get any, call for.
@@ -62,9 +62,9 @@ func (s *Server) proceed(c *clientConn, a authority, x *exchange, kind opening, 
 		x.drop(c, fmt.Errorf("wait for the client's first bytes: %w: %w", context.Canceled, err))
 	case kind == openingHello:
 		s.handshake(c, a, x)
-	case s.mayTunnel(a) && x.offline:
+	case s.mayTunnel(c, a) && x.offline:
 		x.drop(c, ErrOffline)
-	case s.mayTunnel(a):
+	case s.mayTunnel(c, a):
 		origin, err := s.options.Upstream.DialContext(context.Background(), "tcp", a.String())
 		if err != nil {
 			x.drop(c, err)

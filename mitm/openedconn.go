@@ -196,7 +196,7 @@ func (c *openedConn) answer(h *plainHead) (now time.Time, answered bool, err err
 	defer c.end()
 	target := h.url(a.Host)
 	rules := s.rules.Load()
-	decision := rules.policy.Classify(http.MethodGet, target)
+	decision := rules.policy.Classify(c.client.asker, http.MethodGet, target)
 	rule := rules.of(decision)
 	if !s.mayBeReady(decision, rule) {
 		return now, false, nil
@@ -206,7 +206,8 @@ func (c *openedConn) answer(h *plainHead) (now time.Time, answered bool, err err
 		return now, false, nil
 	}
 	x := s.begin(c.client, http.MethodGet, "")
-	x.target, x.Rule = target, rule.name
+	x.target = target
+	x.decided(decision, rule)
 	defer x.end()
 	buffer := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buffer)

@@ -25,13 +25,14 @@ type Certificates interface {
 // Policy decides what becomes of a connection and of a request. It is called
 // concurrently and must not block. A rule that it returns must not change.
 type Policy interface {
-	// Connect decides on a connection: Deny, Tunnel, or Pass for interception.
-	Connect(host string, port int) policy.Decision
-	// Classify decides on a request by its absolute target URI.
-	Classify(method string, u *url.URL) policy.Decision
-	// MayTunnel reports whether no request to host and port can be denied, so
-	// that bytes which cannot be looked into may go there.
-	MayTunnel(host string, port int) bool
+	// Connect decides on a client's connection: Deny, Tunnel, or Pass for
+	// interception.
+	Connect(c policy.Client, host string, port int) policy.Decision
+	// Classify decides on a client's request by its absolute target URI.
+	Classify(c policy.Client, method string, u *url.URL) policy.Decision
+	// MayTunnel reports whether no request of the client to host and port can be
+	// denied, so that bytes which cannot be looked into may go there.
+	MayTunnel(c policy.Client, host string, port int) bool
 }
 
 // Cache answers GET and HEAD from what is stored, or stores the answer.

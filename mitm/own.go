@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"larder/cache"
+	"larder/policy"
 )
 
 // ServeOwn answers a request that larder makes to itself, such as to fill the cache
@@ -29,7 +30,7 @@ func (s *Server) ServeOwn(w http.ResponseWriter, r *http.Request) {
 // of target, nil when it would not.
 func (s *Server) RuleFor(target *url.URL) *cache.Rule {
 	rules := s.rules.Load()
-	decision := rules.policy.Classify(http.MethodGet, target)
+	decision := rules.policy.Classify(policy.Client{}, http.MethodGet, target)
 	if !decision.Action.Stores() {
 		return nil
 	}

@@ -50,7 +50,7 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 		return
 	}
 	defer res.Body.Close()
-	s.invalidate(out, res)
+	s.invalidate(out, res, x)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		s.upgrade(w, out, res, x)
 		return
@@ -71,11 +71,11 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 
 // invalidate drops what an unsafe method may have changed (RFC 9111, Section
 // 4.4).
-func (s *Server) invalidate(r *http.Request, res *http.Response) {
+func (s *Server) invalidate(r *http.Request, res *http.Response, x *exchange) {
 	rules := s.rules.Load()
 	for _, target := range cache.Invalidated(r.Method, r.URL, res.StatusCode, res.Header) {
 		// Under the key that a GET of it has, whichever rule is for this method.
-		rule := rules.of(rules.policy.Classify(http.MethodGet, target)).cache
+		rule := rules.of(rules.policy.Classify(x.who, http.MethodGet, target)).cache
 		if rule == nil {
 			rule = &cache.Rule{}
 		}

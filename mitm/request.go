@@ -63,9 +63,9 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request) {
 // answer carries out what policy says of a request for target.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL, x *exchange) {
 	rules := s.rules.Load()
-	decision := rules.policy.Classify(r.Method, target)
+	decision := rules.policy.Classify(x.who, r.Method, target)
 	rule := rules.of(decision)
-	x.Rule = rule.name
+	x.decided(decision, rule)
 	if decision.Action == policy.Deny {
 		x.reject(w, r, &deniedError{rule.name})
 		return

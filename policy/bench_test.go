@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -12,6 +13,8 @@ func busy(tb testing.TB) *Policy {
 	tb.Helper()
 	var b strings.Builder
 	b.WriteString("presets: all\nrules:\n")
+	b.WriteString("  - { name: staged, hosts: [\"*\"], clients: [198.51.100.0/24, \"fd00:1::/32\"], methods: [PUT], action: deny, mode: report }\n")
+	b.WriteString("  - { name: guests, hosts: [\"*\"], users: [guest, visitor], methods: [DELETE], action: deny }\n")
 	for i := range 2000 {
 		fmt.Fprintf(&b, "  - { name: r%d, hosts: [\"*.h%d.corp.test\"], paths: [\"/a/**\"], action: immutable }\n", i, i)
 	}
@@ -38,36 +41,40 @@ func requests(tb testing.TB) map[string]*url.URL {
 
 func TestDecidingAllocatesNothing(t *testing.T) {
 	p := busy(t)
+	c := asks()
 	for name, u := range requests(t) {
-		if n := testing.AllocsPerRun(100, func() { p.Classify("GET", u) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() { p.Classify(c, "GET", u) }); n > 0 {
 			t.Errorf("Classify of a %s allocates %v times", name, n)
 		}
-		if n := testing.AllocsPerRun(100, func() { p.Connect(u.Host, 443) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() { p.Connect(c, u.Host, 443) }); n > 0 {
 			t.Errorf("Connect for a %s allocates %v times", name, n)
 		}
 	}
 }
 
+// asks is a client for which every condition on clients and users is looked at.
+func asks() Client { return Client{Addr: netip.MustParseAddr("::ffff:198.51.100.7"), User: "ci"} }
+
 func BenchmarkClassify(b *testing.B) {
-	p := busy(b)
+	p, c := busy(b), asks()
 	for name, u := range requests(b) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Classify("GET", u)
+				p.Classify(c, "GET", u)
 			}
 		})
 	}
 }
 
 func BenchmarkConnect(b *testing.B) {
-	p := busy(b)
+	p, c := busy(b), asks()
 	for _, host := range []string{"registry." + "npmjs.org", "a.b.c.unknown.example", "10.1.2.3"} {
 		name, _, _ := strings.Cut(host, ".")
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Connect(host, 443)
+				p.Connect(c, host, 443)
 			}
 		})
 	}

@@ -24,6 +24,7 @@ func (d *ruleDecoder) required() {
 // together: each would be ignored in silence.
 func (d *ruleDecoder) combinations() {
 	d.tunnelSeesNothing()
+	d.modeOfDeny()
 	d.cachingKeys()
 	d.freshnessKeys()
 	d.broadHosts()
@@ -47,6 +48,15 @@ func (d *ruleDecoder) tunnelSeesNothing() {
 		for _, key := range []string{"request", "response"} {
 			d.complain(key, "", "%s has no effect under action %s: no message goes through", key, d.rule.Action)
 		}
+	}
+}
+
+// modeOfDeny keeps anybody from taking a rule that lets through for one that does
+// so only to report.
+func (d *ruleDecoder) modeOfDeny() {
+	if d.rule.Action != Deny {
+		d.complain("mode", "only a rule that denies has one; to see what it lets through, read the log",
+			"mode has no effect under action %s, which refuses nothing", d.rule.Action)
 	}
 }
 
@@ -143,14 +153,14 @@ func (d *decoder) reachable(r *Rule, earlier earlierRules, context string) {
 		return
 	}
 	for _, e := range earlier.mayCover(r) {
-		if e.Action == 0 || !e.covers(r) {
+		if e.Action == 0 || e.waives() && !e.opens() || !e.covers(r) {
 			continue
 		}
 		at := r.Position
 		switch {
 		case !e.sees():
 			d.problemAt(at.Line, at.Column, context, "put the narrower rule first",
-				fmt.Sprintf("rule is never reached: rule %q in line %d matches all its hosts and ports before it", e.Name, e.Position.Line))
+				fmt.Sprintf("rule is never reached: rule %q in line %d matches all its connections before it", e.Name, e.Position.Line))
 			return
 		case r.Action == Tunnel:
 			d.problemAt(at.Line, at.Column, context, "use action pass for what remains",
@@ -160,9 +170,12 @@ func (d *decoder) reachable(r *Rule, earlier earlierRules, context string) {
 	}
 }
 
-// covers reports whether the rule's hosts and ports include, as far as can be
-// told by suffix, all of another's.
+// covers reports whether the rule's hosts, ports, clients and users include, as far
+// as can be told by suffix, all of another's.
 func (r *Rule) covers(other *Rule) bool {
+	if !r.coversClients(other) || !r.coversUsers(other) {
+		return false
+	}
 	if len(r.Ports) > 0 {
 		if len(other.Ports) == 0 {
 			return false

@@ -2,9 +2,11 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 	"golang.org/x/net/http/httpguts"
@@ -95,7 +97,10 @@ func (d *ruleDecoder) fields() []field {
 		{"ports", d.ports},
 		{"methods", func(v *yaml.Node) { r.Methods = d.list(v, "methods", checkMethod) }},
 		{"paths", d.paths},
+		{"clients", d.clients},
+		{"users", d.users},
 		{"action", d.action},
+		{"mode", d.ruleMode},
 		{"ttl", func(v *yaml.Node) { d.duration(v, "ttl", &r.TTL) }},
 		{"stale_if_error", func(v *yaml.Node) { d.duration(v, "stale_if_error", &r.StaleIfError) }},
 		{"stale_while_revalidate", func(v *yaml.Node) { d.duration(v, "stale_while_revalidate", &r.StaleWhileRevalidate) }},
@@ -180,6 +185,52 @@ func (d *ruleDecoder) ports(v *yaml.Node) {
 			d.rule.Ports = append(d.rule.Ports, port)
 		}
 	})
+}
+
+// clients, users and ruleMode leave something that covers no other rule where they
+// could not read all: whoever is meant, it is not everybody.
+func (d *ruleDecoder) clients(v *yaml.Node) {
+	before := len(d.problems)
+	d.notEmpty(v, "clients")
+	d.sequence(v, d.context, "clients", func(item *yaml.Node) {
+		if network, ok := d.network(item, d.context, "clients"); ok {
+			d.rule.Clients = append(d.rule.Clients, network)
+		}
+	})
+	if len(d.problems) > before {
+		d.rule.Clients = []netip.Prefix{{}}
+	}
+}
+
+func (d *ruleDecoder) users(v *yaml.Node) {
+	before := len(d.problems)
+	d.rule.Users = d.list(v, "users", checkUser)
+	if len(d.problems) > before {
+		d.rule.Users = []string{""}
+	}
+}
+
+func (d *ruleDecoder) ruleMode(v *yaml.Node) {
+	before := len(d.problems)
+	d.mode(v, d.context, "mode", &d.rule.Mode)
+	if len(d.problems) > before {
+		d.rule.Mode = Open
+	}
+}
+
+// checkUser refuses what no client can prove: Basic has no name with a colon
+// (RFC 7617, section 2), and none is empty.
+func checkUser(s string) *valueError {
+	if s == anyUser {
+		return nil
+	}
+	if s == "" || len(s) > 255 || strings.ContainsFunc(s, func(c rune) bool { return c == ':' || unicode.IsControl(c) }) {
+		return badValue("", "%q is not the name of a user: 1 to 255 characters without a colon", s)
+	}
+	if strings.Contains(s, "*") {
+		return badValue(`list the names, or write "*" alone for everybody who has one`, "%q: a name of a user is no pattern", s)
+	}
+	return nil
 }
 
 func (d *ruleDecoder) action(v *yaml.Node) {

@@ -27,6 +27,7 @@ type presetChoice struct {
 func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 	f := configFile{settings: defaultSettings(), presets: presetChoice{all: true}}
 	s := &f.settings
+	var defaultMode *yaml.Node
 	d.mapping(n, "", "the file", []field{
 		{"listen", func(v *yaml.Node) { d.address(v, "", "listen", &s.Listen) }},
 		{"admin", func(v *yaml.Node) { d.admin(v, &s.Admin) }},
@@ -36,10 +37,31 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 		{"no_proxy", func(v *yaml.Node) { s.NoProxy = d.texts(v, "", "no_proxy", checkNoProxy) }},
 		{"offline", func(v *yaml.Node) { d.boolean(v, "", "offline", &s.Offline) }},
 		{"default", func(v *yaml.Node) { d.defaultAction(v, &s.Default) }},
+		{"default_mode", func(v *yaml.Node) { d.mode(v, "", "default_mode", &s.DefaultMode); defaultMode = v }},
+		{"auth", func(v *yaml.Node) { s.Auth = d.auth(v) }},
 		{"presets", func(v *yaml.Node) { f.presets = d.presetChoice(v, presetNames) }},
 		{"rules", func(v *yaml.Node) { f.rules = d.rules(v, "") }},
 	})
+	if defaultMode != nil && s.Default != Deny {
+		d.problem(defaultMode, "", "write default: deny beside it", "default_mode has no effect under default %s, which refuses nothing", s.Default)
+	}
 	return f
+}
+
+// mode reads a Mode, of a rule or of the default.
+func (d *decoder) mode(n *yaml.Node, context, key string, into *Mode) {
+	s, ok := d.text(n, context, key)
+	if !ok {
+		return
+	}
+	if *into, ok = parseMode(s); ok {
+		return
+	}
+	hint := didYouMean(s, modeNames[:])
+	if hint == "" {
+		hint = "known: " + strings.Join(modeNames[:], ", ")
+	}
+	d.problem(n, context, hint, "unknown %s %q", key, s)
 }
 
 func (d *decoder) admin(n *yaml.Node, a *Admin) {

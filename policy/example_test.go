@@ -21,8 +21,8 @@ rules:
 		return
 	}
 	u, _ := url.Parse("https://files.corp.test/releases/a.tar")
-	fmt.Println(p.Connect("files.corp.test", 443).Action, p.Classify("GET", u).Action)
-	fmt.Println(p.Connect("www.example.org", 443).Action)
+	fmt.Println(p.Connect(policy.Client{}, "files.corp.test", 443).Action, p.Classify(policy.Client{}, "GET", u).Action)
+	fmt.Println(p.Connect(policy.Client{}, "www.example.org", 443).Action)
 	// Output:
 	// pass immutable
 	// tunnel
@@ -56,7 +56,7 @@ rules:
     action: pass
 `))
 	u, _ := url.Parse("https://files.corp.test/login")
-	fmt.Print(p.Explain("GET", u))
+	fmt.Print(p.Explain(policy.Client{}, "GET", u))
 	// Output:
 	// GET https://files.corp.test/login
 	//   not rule "releases" at larder.yaml:4:5: no pattern in paths matches /login

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 
 // Explanation says what larder would do with a request, and why.
 type Explanation struct {
+	Client Client
 	Method string
 	URL    string
 	// Connect is what happens to the connection that carries the request; the
@@ -29,21 +31,25 @@ type Explanation struct {
 type Step struct {
 	Rule    *Rule
 	Matched bool
-	Reason  string // why it did not match, "" if it did
+	// Waived: it matched, and by its mode did not decide.
+	Waived bool
+	Reason string // why it did not match, "" if it did
 }
 
-// Explain traces the decision on a request. It does what Connect and Classify
-// do, slower, and tells why.
-func (p *Policy) Explain(method string, u *url.URL) Explanation {
-	e := Explanation{Method: method, URL: u.Redacted(), Request: p.Classify(method, u)}
-	q := newRequest(method, u)
+// Explain traces the decision on a client's request. It does what Connect and
+// Classify do, slower, and tells why.
+func (p *Policy) Explain(c Client, method string, u *url.URL) Explanation {
+	q := newRequest(c, method, u)
+	e := Explanation{Client: q.client, Method: method, URL: u.Redacted(), Request: p.classify(&q)}
 	p.index.first(q.host, func(r *Rule) bool {
 		m := r.mismatch(&q)
-		e.Steps = append(e.Steps, Step{Rule: r, Matched: m == matches, Reason: r.reason(m, &q)})
-		return m == matches
+		step := Step{Rule: r, Matched: m == matches, Reason: r.reason(m, &q)}
+		step.Waived = step.Matched && r.waives()
+		e.Steps = append(e.Steps, step)
+		return step.Matched && !step.Waived
 	})
 	if q.tls {
-		e.Connect = p.connect(q.host, q.port)
+		e.Connect = p.connect(&q.client, q.host, q.port)
 	}
 	e.Words = p.words(&e, &q)
 	return e
@@ -54,6 +60,16 @@ func (r *Rule) reason(m mismatch, q *request) string {
 	switch m {
 	case wrongPort:
 		return fmt.Sprintf("port %d is not among %s", q.port, joinInts(r.Ports))
+	case wrongClient:
+		if !q.client.Addr.IsValid() {
+			return "it is for the clients " + joinNetworks(r.Clients) + ", and no client is given"
+		}
+		return fmt.Sprintf("client %s is not within %s", q.client.Addr, joinNetworks(r.Clients))
+	case wrongUser:
+		if q.client.User == "" {
+			return "it is for the users " + strings.Join(r.Users, ", ") + ", and no user is given"
+		}
+		return fmt.Sprintf("user %s is not among %s", q.client.User, strings.Join(r.Users, ", "))
 	case wrongMethod:
 		return fmt.Sprintf("method %s is not among %s", q.method, strings.Join(r.Methods, ", "))
 	case wrongPath:
@@ -63,6 +79,14 @@ func (r *Rule) reason(m mismatch, q *request) string {
 	default:
 		return ""
 	}
+}
+
+func joinNetworks(all []netip.Prefix) string {
+	texts := make([]string, len(all))
+	for i, n := range all {
+		texts[i] = n.String()
+	}
+	return strings.Join(texts, ", ")
 }
 
 func joinInts(all []int) string {
@@ -174,23 +198,49 @@ func duration(d time.Duration) string {
 // String renders the explanation for a terminal.
 func (e Explanation) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s\n", e.Method, e.URL)
+	fmt.Fprintf(&b, "%s %s%s\n", e.Method, e.URL, e.Client.words())
 	for _, s := range e.Steps {
+		if s.Waived {
+			fmt.Fprintf(&b, "  %s at %s would deny: its mode is %s\n", s.Rule.title(), s.Rule.Position, s.Rule.Mode)
+		}
 		if s.Matched {
 			continue
 		}
 		fmt.Fprintf(&b, "  not %s at %s: %s\n", s.Rule.title(), s.Rule.Position, s.Reason)
 	}
-	switch i := slices.IndexFunc(e.Steps, func(s Step) bool { return s.Matched }); {
+	switch i := slices.IndexFunc(e.Steps, func(s Step) bool { return s.Matched && !s.Waived }); {
 	case i >= 0:
 		r := e.Steps[i].Rule
 		fmt.Fprintf(&b, "  %s at %s decides: %s\n", r.title(), r.Position, e.Request.Action)
 	case len(e.Steps) > 0:
-		fmt.Fprintf(&b, "  no rule of this host matches, so the default holds: %s\n", e.Request.Action)
+		fmt.Fprintf(&b, "  no rule of this host %s, so the default holds: %s\n", matchesOr(e.Steps), e.Request.Action)
 	default:
 		fmt.Fprintf(&b, "  no rule names this host, so the default holds: %s\n", e.Request.Action)
 	}
+	if w := e.Request.Waived; w != nil && w.Position == (Position{}) {
+		fmt.Fprintf(&b, "  enforced, the default would deny: its mode is %s\n", w.Mode)
+	}
 	fmt.Fprintf(&b, "  %s\n", e.Words)
+	return b.String()
+}
+
+// matchesOr says what the rules of a host did not do.
+func matchesOr(steps []Step) string {
+	if slices.ContainsFunc(steps, func(s Step) bool { return s.Waived }) {
+		return "decides"
+	}
+	return "matches"
+}
+
+// words names a client behind its request.
+func (c Client) words() string {
+	var b strings.Builder
+	if c.User != "" {
+		b.WriteString(" by " + c.User)
+	}
+	if c.Addr.IsValid() {
+		b.WriteString(" from " + c.Addr.String())
+	}
 	return b.String()
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -48,6 +49,28 @@ rules:
     hosts: ["month.test"]
     action: immutable
     ttl: 30d
+  - name: no-staging
+    hosts: [staged.test]
+    action: deny
+    mode: report
+  - name: no-puts
+    hosts: [staged.test]
+    methods: [PUT]
+    action: deny
+    mode: open
+  - name: team
+    hosts: [team.test, staged.test]
+    clients: [10.1.0.0/16, "fd00:1::/32"]
+    action: pass
+  - name: people
+    hosts: [team.test]
+    users: [alice, bob]
+    action: pass
+  - name: anybody
+    hosts: [team.test]
+    users: ["*"]
+    paths: ["/public/**"]
+    action: pass
   - name: web
     hosts: ["web.test"]
     action: http
@@ -73,11 +96,27 @@ func TestExplain(t *testing.T) {
 		"GET https://month.test/",
 		"GET https://web.test/",
 		"GET https://user:secret@nobody.test/",
+		"GET https://staged.test/",
+		"PUT https://staged.test/ 10.1.2.3",
+		"GET https://team.test/",
+		"GET https://team.test/ ::ffff:10.1.2.3",
+		"GET https://team.test/ fd00:1::7%eth0 alice",
+		"GET https://team.test/x 10.2.0.1 alice",
+		"GET https://team.test/x 10.2.0.1 carol",
+		"GET https://team.test/public/x 10.2.0.1 carol",
 	} {
-		method, url, _ := strings.Cut(r, " ")
-		e := p.Explain(method, mustURL(t, url))
+		words := strings.Fields(r)
+		method, url := words[0], words[1]
+		var c Client
+		if len(words) > 2 {
+			c.Addr = netip.MustParseAddr(words[2])
+		}
+		if len(words) > 3 {
+			c.User = words[3]
+		}
+		e := p.Explain(c, method, mustURL(t, url))
 		b.WriteString(e.String() + "\n")
-		if d := p.Classify(method, mustURL(t, url)); d != e.Request {
+		if d := p.Classify(c, method, mustURL(t, url)); d != e.Request {
 			t.Errorf("%s: Explain says %+v, Classify %+v", r, e.Request, d)
 		}
 	}
@@ -101,7 +140,7 @@ func TestExplainNamesThePresetAndItsLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := p.Explain("GET", mustURL(t, "https://registry."+"npmjs.org/left-pad")).String()
+	text := p.Explain(Client{}, "GET", mustURL(t, "https://registry."+"npmjs.org/left-pad")).String()
 	for _, want := range []string{`not rule "tarballs" of preset npm at presets/npm.yaml:`, "no pattern in paths matches /left-pad", `rule "packuments" of preset npm at presets/npm.yaml:`, "decides: revalidate"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("explanation lacks %q:\n%s", want, text)

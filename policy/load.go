@@ -82,7 +82,7 @@ func compile(f configFile, presets []Preset) *Policy {
 		rules = append(rules, presets[i].rules...)
 	}
 	f.settings.Presets = chosen
-	return &Policy{settings: f.settings, index: newIndex(rules)}
+	return &Policy{settings: f.settings, index: newIndex(rules), byDefault: defaultRule(f.settings)}
 }
 
 // document parses the text to its one document and returns the root value, or

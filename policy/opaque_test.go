@@ -39,7 +39,7 @@ rules:
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := p.MayTunnel(c.host, c.port); got != d.want {
+			if got := p.MayTunnel(Client{}, c.host, c.port); got != d.want {
 				t.Errorf("%s, default %s: got %v, want %v", c.name, d.text, got, d.want)
 			}
 		}

@@ -11,8 +11,9 @@ import (
 // request. It never changes, and any number of goroutines may use it at once; a
 // reload makes a new one.
 type Policy struct {
-	settings Settings
-	index    *index
+	settings  Settings
+	index     *index
+	byDefault *Rule // see defaultRule
 }
 
 // Decision is what larder does with one connection or request.
@@ -22,6 +23,9 @@ type Decision struct {
 	// holds. Its own action may differ from Action where the request left no
 	// choice: a POST under a caching rule is passed.
 	Rule *Rule
+	// Waived is the rule, or the default, that would have refused this and by its
+	// mode did not; nil if none. See Mode.
+	Waived *Rule
 }
 
 // Settings returns what the file says apart from its rules, defaults filled in.
@@ -31,45 +35,74 @@ func (p *Policy) Settings() Settings { return p.settings }
 // then the presets'. The caller must not change them.
 func (p *Policy) Rules() []*Rule { return p.index.rules }
 
-// Connect decides on a connection to host and port before any of its bytes are
-// known: Deny, Tunnel, or Pass, which here means that larder opens the TLS and
-// asks Classify about each request. The first rule that names host and port
-// decides; one that looks at methods or paths can only do so on the inside.
-func (p *Policy) Connect(host string, port int) Decision {
-	return p.connect(normalizeHost(host), port)
+// Connect decides on a connection of a client to host and port before any of its
+// bytes are known: Deny, Tunnel, or Pass, which here means that larder opens the
+// TLS and asks Classify about each request. The first rule that names host, port
+// and client decides; one that looks at methods or paths can only do so on the
+// inside.
+func (p *Policy) Connect(c Client, host string, port int) Decision {
+	c = c.plain()
+	return p.connect(&c, normalizeHost(host), port)
 }
 
-func (p *Policy) connect(h host, port int) Decision {
-	r := p.index.first(h, func(r *Rule) bool {
-		return len(r.Ports) == 0 || slices.Contains(r.Ports, port)
+func (p *Policy) connect(c *Client, h host, port int) Decision {
+	var d Decision
+	d.Rule = p.index.first(h, func(r *Rule) bool {
+		if !r.concerns(c, port) {
+			return false
+		}
+		if !r.waives() {
+			return true
+		}
+		if r.sees() {
+			return r.opens()
+		}
+		d.waive(r)
+		return false
 	})
 	switch {
-	case r == nil:
-		return Decision{Action: p.settings.Default}
-	case r.opens():
-		return Decision{Action: Pass, Rule: r}
+	case d.Rule == nil:
+		return p.fallBack(d)
+	case d.Rule.opens():
+		d.Action = Pass
 	default:
-		return Decision{Action: r.Action, Rule: r}
+		d.Action = d.Rule.Action
 	}
+	return d
 }
 
-// Classify decides on a request by its method and absolute target URI; the
+// Classify decides on a client's request by its method and absolute target URI; the
 // path is matched with its percent-encoding as sent. The first rule that
 // matches in all it names decides. Methods other than GET and HEAD are never
 // stored: under a caching rule the decision is Pass. Tunnel comes back for an
 // https URI only if Connect tunnels its host; on the inside of a connection that
 // is open already, a tunnel rule or default means Pass.
-func (p *Policy) Classify(method string, u *url.URL) Decision {
-	q := newRequest(method, u)
-	r := p.index.first(q.host, func(r *Rule) bool { return r.mismatch(&q) == matches })
-	d := Decision{Action: p.settings.Default, Rule: r}
-	if r != nil {
-		d.Action = r.Action
+func (p *Policy) Classify(c Client, method string, u *url.URL) Decision {
+	q := newRequest(c, method, u)
+	return p.classify(&q)
+}
+
+func (p *Policy) classify(q *request) Decision {
+	var d Decision
+	d.Rule = p.index.first(q.host, func(r *Rule) bool {
+		if r.mismatch(q) != matches {
+			return false
+		}
+		if r.waives() {
+			d.waive(r)
+			return false
+		}
+		return true
+	})
+	if d.Rule != nil {
+		d.Action = d.Rule.Action
+	} else {
+		d = p.fallBack(d)
 	}
-	if d.Action.Stores() && method != "GET" && method != "HEAD" {
+	if d.Action.Stores() && q.method != "GET" && q.method != "HEAD" {
 		d.Action = Pass
 	}
-	if d.Action == Tunnel && q.tls && p.connect(q.host, q.port).Action != Tunnel {
+	if d.Action == Tunnel && q.tls && p.connect(&q.client, q.host, q.port).Action != Tunnel {
 		d.Action = Pass
 	}
 	return d
@@ -77,6 +110,7 @@ func (p *Policy) Classify(method string, u *url.URL) Decision {
 
 // request is what of a request the rules look at.
 type request struct {
+	client Client // plain
 	method string
 	host   host
 	port   int
@@ -86,8 +120,8 @@ type request struct {
 	readings *readings // of path, when a deny rule has asked
 }
 
-func newRequest(method string, u *url.URL) request {
-	q := request{method: method, host: normalizeHost(u.Hostname()), path: sentPath(u)}
+func newRequest(c Client, method string, u *url.URL) request {
+	q := request{client: c.plain(), method: method, host: normalizeHost(u.Hostname()), path: sentPath(u)}
 	switch strings.ToLower(u.Scheme) {
 	case "https", "wss":
 		q.tls, q.port = true, 443

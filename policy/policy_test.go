@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -40,10 +41,10 @@ func TestBuiltInPolicyCompiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.Connect("files.example.org", 443).Action; got != Tunnel {
+	if got := p.Connect(Client{}, "files.example.org", 443).Action; got != Tunnel {
 		t.Errorf("Connect to a host without a rule = %v, want tunnel", got)
 	}
-	if got := p.Connect("files."+"pythonhosted.org", 443).Action; got != Pass {
+	if got := p.Connect(Client{}, "files."+"pythonhosted.org", 443).Action; got != Pass {
 		t.Errorf("Connect to a preset's host = %v, want pass", got)
 	}
 }
@@ -71,12 +72,12 @@ rules:
 		{"GET", "https://files.corp.test/other", "rest", Revalidate},
 		{"GET", "http://corp.test:8080/", "rest", Revalidate},
 	} {
-		d := p.Classify(tt.method, mustURL(t, tt.url))
+		d := p.Classify(Client{}, tt.method, mustURL(t, tt.url))
 		if d.Rule == nil || d.Rule.Name != tt.rule || d.Action != tt.action {
 			t.Errorf("Classify(%s %s) = %v %v, want %v %v", tt.method, tt.url, d.Action, d.Rule, tt.action, tt.rule)
 		}
 	}
-	if d := p.Classify("GET", mustURL(t, "https://else.test/")); d.Rule != nil || d.Action != Tunnel {
+	if d := p.Classify(Client{}, "GET", mustURL(t, "https://else.test/")); d.Rule != nil || d.Action != Tunnel {
 		t.Errorf("Classify of a host without a rule = %+v", d)
 	}
 }
@@ -109,7 +110,7 @@ rules:
 		{"::ffff:10.1.2.3", 443, Pass, "net"},
 		{"else.test", 443, Tunnel, ""},
 	} {
-		d := p.Connect(tt.host, tt.port)
+		d := p.Connect(Client{}, tt.host, tt.port)
 		if name := ruleName(d); d.Action != tt.action || name != tt.rule {
 			t.Errorf("Connect(%s, %d) = %v by %q, want %v by %q", tt.host, tt.port, d.Action, name, tt.action, tt.rule)
 		}
@@ -135,7 +136,7 @@ rules:
 		"http://a.corp.test/other":    Tunnel, // forwarded as it is
 		"https://b.corp.test/":        Tunnel,
 	} {
-		if got := p.Classify("GET", mustURL(t, url)).Action; got != want {
+		if got := p.Classify(Client{}, "GET", mustURL(t, url)).Action; got != want {
 			t.Errorf("Classify(%s) = %v, want %v", url, got, want)
 		}
 	}
@@ -156,11 +157,11 @@ rules:
 		"https://a.corp.test/public/..%2fsecret":   Deny,
 		"https://b.corp.test/":                     Deny,
 	} {
-		if got := p.Classify("GET", mustURL(t, url)).Action; got != want {
+		if got := p.Classify(Client{}, "GET", mustURL(t, url)).Action; got != want {
 			t.Errorf("Classify(%s) = %v, want %v", url, got, want)
 		}
 	}
-	if got := p.Connect("b.corp.test", 443); got.Action != Deny || got.Rule != nil {
+	if got := p.Connect(Client{}, "b.corp.test", 443); got.Action != Deny || got.Rule != nil {
 		t.Errorf("Connect = %+v", got)
 	}
 }
@@ -182,7 +183,7 @@ rules:
 		"https://a.corp.test/@evil%5Cx":   Deny,
 		"https://a.corp.test/good/x":      Pass,
 	} {
-		if got := p.Classify("GET", mustURL(t, url)).Action; got != want {
+		if got := p.Classify(Client{}, "GET", mustURL(t, url)).Action; got != want {
 			t.Errorf("Classify(%s) = %v, want %v", url, got, want)
 		}
 	}
@@ -202,7 +203,7 @@ rules:
 		"http://a.corp.test/a|b":        Immutable,
 		"http://a.corp.test":            Tunnel,
 	} {
-		if got := p.Classify("GET", mustURL(t, url)).Action; got != want {
+		if got := p.Classify(Client{}, "GET", mustURL(t, url)).Action; got != want {
 			t.Errorf("Classify(%s) = %v, want %v", url, got, want)
 		}
 	}
@@ -214,10 +215,10 @@ presets: [npm]
 rules:
   - { name: no-npm, hosts: ["*.npmjs.org"], action: tunnel }
 `)
-	if d := p.Connect("registry."+"npmjs.org", 443); d.Action != Tunnel || ruleName(d) != "no-npm" {
+	if d := p.Connect(Client{}, "registry."+"npmjs.org", 443); d.Action != Tunnel || ruleName(d) != "no-npm" {
 		t.Errorf("Connect = %v by %q", d.Action, ruleName(d))
 	}
-	if d := p.Connect("registry."+"yarnpkg.com", 443); d.Action != Pass || d.Rule.Preset != "npm" {
+	if d := p.Connect(Client{}, "registry."+"yarnpkg.com", 443); d.Action != Pass || d.Rule.Preset != "npm" {
 		t.Errorf("Connect = %v by %q", d.Action, ruleName(d))
 	}
 }
@@ -252,6 +253,10 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
+	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
+	if diff := cmp.Diff(auth, s.Auth); diff != "" || s.DefaultMode != Report {
+		t.Errorf("mode %v, auth %s", s.DefaultMode, diff)
+	}
 	if diff := cmp.Diff([]string{"npm", "debian"}, s.Presets); diff != "" {
 		t.Error(diff)
 	}
@@ -268,13 +273,14 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	want := &Rule{
 		Name: "artifacts", Hosts: []string{"*.corp.test", "art{ifacts,}.example.test", "bücher.test", "10.0.0.0/8"},
 		Ports: []int{443, 8443}, Methods: []string{"GET", "HEAD"}, Paths: []string{"/releases/**", "^/v[0-9]+/"},
+		Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}, Users: []string{"ci", "*"},
 		Action: Immutable, TTL: 15*24*time.Hour + 12*time.Hour, StaleIfError: 24 * time.Hour, StaleWhileRevalidate: 30 * time.Second,
 		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, Offline: true, FillRanges: true, FinishFill: FinishAlways,
 		Request:  HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
 		Response: HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
-		Position: Position{File: "testdata/valid.yaml", Line: 16, Column: 5},
+		Position: Position{File: "testdata/valid.yaml", Line: 22, Column: 5},
 	}
-	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{})); diff != "" {
+	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{}), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)
 	}
 }
@@ -320,7 +326,7 @@ func FuzzParse(f *testing.F) {
 		}
 		p.Interceptable()
 		u := &url.URL{Scheme: "https", Host: "a.corp.test", Path: "/x"}
-		d, e := p.Classify("GET", u), p.Explain("GET", u)
+		d, e := p.Classify(Client{}, "GET", u), p.Explain(Client{}, "GET", u)
 		if d != e.Request || e.String() == "" {
 			t.Errorf("Classify = %+v, Explain %+v", d, e)
 		}
@@ -379,11 +385,11 @@ func TestConcurrentUse(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 200 {
-				p.Connect("a.corp.test", 443)
-				if d := p.Classify("GET", u); d.Action != Revalidate {
+				p.Connect(Client{}, "a.corp.test", 443)
+				if d := p.Classify(Client{}, "GET", u); d.Action != Revalidate {
 					t.Errorf("Classify = %v", d.Action)
 				}
-				p.Explain("GET", u)
+				p.Explain(Client{}, "GET", u)
 			}
 		})
 	}

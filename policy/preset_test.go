@@ -26,7 +26,7 @@ func checkShapes(t *testing.T, preset string, shapes []shape) {
 		if s.method == "" {
 			s.method = "GET"
 		}
-		d := p.Classify(s.method, mustURL(t, s.url))
+		d := p.Classify(Client{}, s.method, mustURL(t, s.url))
 		rule, ttl := "", time.Duration(0)
 		if d.Rule != nil {
 			rule, ttl = strings.TrimPrefix(d.Rule.Name, preset+"/"), d.Rule.TTL

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -27,8 +28,16 @@ type Rule struct {
 	// often it was encoded, and without dot segments and repeated slashes; a dot
 	// segment beside an encoded slash is denied whatever they say.
 	Paths []string `yaml:"paths"`
-	// Action is one of deny, tunnel, pass, immutable, revalidate.
+	// Clients lists networks that clients' connections come from. Empty: any.
+	Clients []netip.Prefix `yaml:"clients"`
+	// Users lists names that clients have proved to larder (see Auth), or * for
+	// anybody who has proved one. Empty: any, and those without a name.
+	Users []string `yaml:"users"`
+	// Action is one of deny, tunnel, pass, immutable, revalidate, http.
 	Action Action `yaml:"action"`
+	// Mode of a deny rule is enforce, report (let pass what the next matching rule
+	// lets pass; log and count it) or open (only count it). Absent: enforce.
+	Mode Mode `yaml:"mode"`
 	// TTL is how long a stored response is served without asking upstream. 0 or
 	// absent: for ever under immutable, never under revalidate.
 	TTL time.Duration `yaml:"ttl"`
@@ -100,6 +109,8 @@ type mismatch uint8
 const (
 	matches mismatch = iota
 	wrongPort
+	wrongClient
+	wrongUser
 	wrongMethod
 	wrongPath
 	dotSegments
@@ -107,8 +118,14 @@ const (
 
 // mismatch compares everything but the host.
 func (r *Rule) mismatch(q *request) mismatch {
-	if len(r.Ports) > 0 && !slices.Contains(r.Ports, q.port) {
+	if !r.at(q.port) {
 		return wrongPort
+	}
+	if !r.from(&q.client) {
+		return wrongClient
+	}
+	if !r.by(&q.client) {
+		return wrongUser
 	}
 	if len(r.Methods) > 0 && !slices.Contains(r.Methods, q.method) {
 		return wrongMethod
@@ -129,6 +146,12 @@ func (r *Rule) mismatch(q *request) mismatch {
 	}
 	return matches
 }
+
+func (r *Rule) at(port int) bool { return len(r.Ports) == 0 || slices.Contains(r.Ports, port) }
+
+// concerns compares what is known of a connection before its first byte, apart
+// from the host.
+func (r *Rule) concerns(c *Client, port int) bool { return r.at(port) && r.from(c) && r.by(c) }
 
 // denyMismatch looks at the path as whatever an origin may make of it, so that
 // no encoding and no dot segment gets anybody around a deny rule.
@@ -156,12 +179,12 @@ func (r *Rule) matchesPath(path string) bool {
 	return false
 }
 
-// sees reports whether the rule needs more than host and port to decide.
+// sees reports whether the rule needs more than is known of a connection to decide.
 func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 }
 
 // opens reports whether the rule makes larder open the TLS of its hosts.
 func (r *Rule) opens() bool {
-	return r.Action.intercepts() || r.Action == Deny && r.sees()
+	return r.Action.intercepts() || r.Action == Deny && r.sees() && r.Mode != Open
 }
 
 // String returns the name, with its preset.

@@ -33,6 +33,11 @@ type Settings struct {
 	// Default is what happens to hosts and requests without a rule: tunnel or
 	// deny. Absent: tunnel.
 	Default Action `yaml:"default"`
+	// DefaultMode of default deny is enforce, report or open, as the Mode of a rule.
+	// Absent: enforce.
+	DefaultMode Mode `yaml:"default_mode"`
+	// Auth says how clients prove who they are. Absent: nil, and nobody is asked.
+	Auth *Auth `yaml:"auth"`
 	// Presets names the presets in effect, in order; in the file also all or
 	// none. Absent: all.
 	Presets []string `yaml:"presets"`
@@ -42,6 +47,24 @@ type Settings struct {
 type Admin struct {
 	// Listen is its host:port; "" is off. Absent: "127.0.0.1:3129".
 	Listen string `yaml:"listen"`
+}
+
+// Auth says how clients of the proxy prove who they are, for rules with users and
+// for the log. The background larder of "larder run" asks nobody.
+type Auth struct {
+	// Required: who has proved no name gets 407. Otherwise such requests go on
+	// without one. Absent: true.
+	Required bool `yaml:"required"`
+	// PasswordsFile holds lines of NAME:HASH as htpasswd writes them, the hash of
+	// bcrypt or argon2id; a relative path is relative to the file's folder. Absent:
+	// no passwords.
+	PasswordsFile string `yaml:"passwords_file"`
+	// TokensFile holds lines of NAME:TOKEN or NAME:sha256:DIGEST. A token is taken as
+	// Bearer, and as the password of its name in Basic. Absent: no tokens.
+	TokensFile string `yaml:"tokens_file"`
+	// CertificateUser says what of a client certificate that the TLS listener has
+	// verified is the name: cn, dns, email or uri. Absent: certificates name nobody.
+	CertificateUser string `yaml:"certificate_user"`
 }
 
 // Store bounds what is kept.

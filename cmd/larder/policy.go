@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"text/tabwriter"
@@ -18,15 +19,20 @@ func newPolicy() *cobra.Command {
 }
 
 func newPolicyExplain() *cobra.Command {
-	var config string
+	var config, address, user string
 	cmd := &cobra.Command{
 		Use:   "explain METHOD URL",
 		Short: "Say which rule decides about a request, in which file and line",
 		Example: `  larder policy explain GET https://registry.example/left-pad/-/left-pad-1.3.0.tgz
-  larder policy explain --config larder.yaml HEAD http://mirror.example/pool/x.deb`,
+  larder policy explain --config larder.yaml HEAD http://mirror.example/pool/x.deb
+  larder policy explain --client 10.0.0.7 --user alice PUT https://registry.example/left-pad`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := parseTarget(args[1])
+			if err != nil {
+				return usageError(err)
+			}
+			client, err := parseClient(address, user)
 			if err != nil {
 				return usageError(err)
 			}
@@ -34,12 +40,28 @@ func newPolicyExplain() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(p.Explain(args[0], target).String(), "\n"))
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(p.Explain(client, args[0], target).String(), "\n"))
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&config, "config", "", "configuration `file` (default: the user's or system's, else all presets)")
+	fl := cmd.Flags()
+	fl.StringVar(&config, "config", "", "configuration `file` (default: the user's or system's, else all presets)")
+	fl.StringVar(&address, "client", "", "`address` that the client has, for rules with clients")
+	fl.StringVar(&user, "user", "", "`name` that the client has proved, for rules with users")
 	return cmd
+}
+
+// parseClient makes a client of the flags; both may be empty.
+func parseClient(address, user string) (policy.Client, error) {
+	c := policy.Client{User: user}
+	if address == "" {
+		return c, nil
+	}
+	var err error
+	if c.Addr, err = netip.ParseAddr(address); err != nil {
+		return c, withHint(fmt.Errorf("--client %q is no address", address), "write one address, as in --client 10.0.0.7")
+	}
+	return c, nil
 }
 
 // parseTarget accepts the absolute URLs a proxy can be asked for.
