@@ -39,6 +39,9 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, a authority, x 
 	if s.isStopping() {
 		return errStopping
 	}
+	if err := s.identify(r, x); err != nil {
+		return err
+	}
 	rules := s.rules.Load()
 	decision := rules.policy.Connect(x.who, a.Host, a.Port)
 	x.decided(decision, rules.of(decision))
@@ -68,7 +71,7 @@ func (s *Server) connectTunnel(w http.ResponseWriter, r *http.Request, a authori
 		_ = origin.Close()
 		return errStopping
 	}
-	c, err := takeOver(w)
+	c, err := takeOver(w, x)
 	if err != nil {
 		s.tunnels.leave()
 		_ = origin.Close()
@@ -87,7 +90,7 @@ func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authori
 	if !s.enter(&s.setups) {
 		return errStopping
 	}
-	c, err := takeOver(w)
+	c, err := takeOver(w, x)
 	if err != nil {
 		s.setups.leave()
 		return err
@@ -100,8 +103,9 @@ func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authori
 }
 
 // takeOver takes the connection from net/http and answers CONNECT. Bytes that a
-// client sent without waiting for the answer are kept for replay.
-func takeOver(w http.ResponseWriter) (*clientConn, error) {
+// client sent without waiting for the answer are kept for replay, and so is whom the
+// credentials of CONNECT were of.
+func takeOver(w http.ResponseWriter, x *exchange) (*clientConn, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("take over the connection for CONNECT: %w", err)
@@ -111,6 +115,7 @@ func takeOver(w http.ResponseWriter) (*clientConn, error) {
 		_ = conn.Close()
 		return nil, errors.New("take over the connection for CONNECT: not accepted by larder")
 	}
+	c.asker = x.who // for everything that comes over it from now on
 	c.replay = drainBuffer(buffered.Reader)
 	// A client that is gone shows at the next read.
 	_, _ = io.WriteString(c, established)

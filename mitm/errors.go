@@ -38,6 +38,8 @@ type failure struct {
 	// Sections 2.1.2 and 2.1.5) that name a parent proxy and what it answered.
 	NextHop        string
 	ReceivedStatus int
+	// Challenges are the values of Proxy-Authenticate.
+	Challenges []string
 }
 
 // deniedError is a refusal by policy.
@@ -84,8 +86,12 @@ func (e *handshakeError) Unwrap() error { return e.err }
 const (
 	// shutdownLabel marks answers after which the connection ends.
 	shutdownLabel = "shutdown"
-	// deniedLabel marks refusals by policy.
+	// deniedType is the Proxy-Status error of what is refused as it was configured;
+	// deniedLabel marks those refusals of them that are the policy's.
+	deniedType  = "http_request_denied"
 	deniedLabel = "denied"
+	// busyLabel marks answers to try again after.
+	busyLabel = "credentials_busy"
 	// offlineLabel marks those that Cache-Status speaks of (RFC 9211).
 	offlineLabel = "offline"
 )
@@ -115,8 +121,12 @@ func failureTable() []failureRow {
 	const info, warn, bad = slog.LevelInfo, slog.LevelWarn, slog.LevelError
 	return []failureRow{
 		{as[*panicError], 502, "proxy_internal_error", "panic", bad},
-		{as[*deniedError], 403, "http_request_denied", deniedLabel, info},
-		{is(errOpaque), 403, "http_request_denied", deniedLabel, info},
+		{as[*deniedError], 403, deniedType, deniedLabel, info},
+		{is(errOpaque), 403, deniedType, deniedLabel, info},
+		{unasked, 407, deniedType, "unauthenticated", info},
+		{as[*unauthenticatedError], 407, deniedType, "credentials", warn},
+		{is(errNoCertificate), 403, deniedType, "credentials", info},
+		{as[*busyError], 503, "proxy_internal_response", busyLabel, warn},
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
 		{as[*requestError], 400, "http_request_error", "bad_request", info},
 		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", warn},
@@ -174,7 +184,11 @@ func describe(err error) failure {
 			if reason == "" {
 				reason = err.Error()
 			}
-			return failure{Status: row.status, Type: row.kind, Label: row.label, Level: row.level, Reason: reason}
+			f := failure{Status: row.status, Type: row.kind, Label: row.label, Level: row.level, Reason: reason}
+			if e, ok := errors.AsType[*unauthenticatedError](err); ok {
+				f.Challenges = e.challenges
+			}
+			return f
 		}
 	}
 	return failure{
@@ -222,6 +236,12 @@ func writeFailure(w http.ResponseWriter, r *http.Request, f failure, target stri
 	if f.Label == shutdownLabel {
 		h.Set("Connection", "close")
 	}
+	if f.Label == busyLabel {
+		h.Set("Retry-After", "5")
+	}
+	for _, challenge := range f.Challenges {
+		h.Add("Proxy-Authenticate", challenge)
+	}
 	if f.Label == offlineLabel {
 		h.Set("Cache-Status", "larder; detail=offline")
 	}
@@ -234,6 +254,15 @@ func writeFailure(w http.ResponseWriter, r *http.Request, f failure, target stri
 	if r.Method != http.MethodHead {
 		_, _ = io.WriteString(w, body) // the client's connection says so next
 	}
+}
+
+// unasked recognises a first request, after which a client knows that it has to send
+// credentials.
+func unasked(err error) (string, bool) {
+	if !errors.Is(err, errNoCredentials) {
+		return "", false
+	}
+	return as[*unauthenticatedError](err)
 }
 
 func as[T error](err error) (string, bool) {

@@ -110,7 +110,7 @@ func (x *exchange) fail(err error) failure {
 			x.stack = p.stack
 		}
 		x.Class = ClassError
-		if f.Label == deniedLabel {
+		if f.Type == deniedType {
 			x.Class = ClassDeny
 		}
 	}

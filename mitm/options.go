@@ -53,6 +53,8 @@ type Options struct {
 	Cache        Cache
 	Upstream     *Upstream
 
+	// Access says who may use the proxy. The zero value: everybody, by no name.
+	Access Access
 	// Origin answers requests that are made to larder itself and not through
 	// it (origin-form targets on the proxy port). nil: 404 with a short text.
 	Origin http.Handler

@@ -21,7 +21,7 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodConnect:
 		s.serveConnect(w, r)
 	case r.URL.Scheme != "":
-		s.serveRequest(w, r)
+		s.serveRequest(w, r, s.identify)
 	default:
 		s.serveOrigin(w, r)
 	}
@@ -33,8 +33,11 @@ func (s *Server) serveOpened(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer s.active.leave()
-	s.serveRequest(w, r)
+	s.serveRequest(w, r, known)
 }
+
+// known: who asks was found out when the connection was made.
+func known(*http.Request, *exchange) error { return nil }
 
 // serveOrigin answers requests to larder itself.
 func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
@@ -45,8 +48,9 @@ func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "larder: this is a proxy; set it as http_proxy and https_proxy", http.StatusNotFound)
 }
 
-// serveRequest carries out what policy says of one request.
-func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request) {
+// serveRequest carries out what policy says of one request, once identify has said
+// whose it is.
+func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify func(*http.Request, *exchange) error) {
 	c := connOf(r.Context())
 	x := s.begin(c, r.Method, "")
 	defer x.finish()
@@ -57,6 +61,10 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.target = target
+	if err := identify(r, x); err != nil {
+		x.reject(w, r, err)
+		return
+	}
 	s.answer(w, r, target, x)
 }
 

@@ -22,6 +22,7 @@ type Server struct {
 	options Options
 	metrics *metrics
 	rules   atomic.Pointer[ruleset]
+	access  atomic.Pointer[Access]
 	tls     *tls.Config
 
 	proxy   *http.Server // what clients connect to
@@ -71,6 +72,7 @@ func New(o Options) (*Server, error) {
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
 	s.SetPolicy(o.Policy)
+	s.SetAccess(o.Access)
 	s.tls = s.tlsConfig()
 	s.proxy = s.newHTTPServer(s.serveProxy, false)
 	s.opened = s.newHTTPServer(s.serveOpened, true)

@@ -218,14 +218,14 @@ func (d *ruleDecoder) ruleMode(v *yaml.Node) {
 	}
 }
 
-// checkUser refuses what no client can prove: Basic has no name with a colon
-// (RFC 7617, section 2), and none is empty.
+// checkUser refuses what no client can prove. A name with a colon, which Basic has
+// none of (RFC 7617, section 2), may be the URI in a certificate.
 func checkUser(s string) *valueError {
 	if s == anyUser {
 		return nil
 	}
-	if s == "" || len(s) > 255 || strings.ContainsFunc(s, func(c rune) bool { return c == ':' || unicode.IsControl(c) }) {
-		return badValue("", "%q is not the name of a user: 1 to 255 characters without a colon", s)
+	if s == "" || len(s) > 255 || strings.ContainsFunc(s, unicode.IsControl) {
+		return badValue("", "%q is not the name of a user: 1 to 255 bytes without control characters", s)
 	}
 	if strings.Contains(s, "*") {
 		return badValue(`list the names, or write "*" alone for everybody who has one`, "%q: a name of a user is no pattern", s)

@@ -19,6 +19,7 @@ var mayImport = map[string]struct {
 	"ca":          {nil, "an authority knows nothing of proxies; it can be read, tested and replaced alone"},
 	"certs":       {nil, "what a node trusts is made of PEM and names, whoever signed"},
 	"policy":      {nil, "a request in, a decision out; the one place that every other may ask"},
+	"auth":        {nil, "who is a client: files of hashes and certificates, whoever asks"},
 	"cache/store": {nil, "keys, metadata and bytes; HTTP is the cache's business"},
 	"cache":       {[]string{"cache/store"}, "HTTP caching over a store; rules come in as values of its own"},
 	"mitm":        {[]string{"ca", "policy", "cache", "cache/store"}, "joins the leaves through interfaces that it declares"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"larder/auth"
 	"larder/policy"
 )
 
@@ -102,6 +103,9 @@ is 2 when there is one.`,
 			}
 			// What is right in itself may still name a file that is not there.
 			if _, err := newUpstream(p.Settings()); err != nil {
+				return usageError(fmt.Errorf("%s: %w", args[0], err))
+			}
+			if _, err := auth.Open(authFiles(p.Settings()), nil); err != nil {
 				return usageError(fmt.Errorf("%s: %w", args[0], err))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", args[0])

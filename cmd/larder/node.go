@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"larder/auth"
 	"larder/ca"
 	"larder/cache"
 	"larder/cache/store"
@@ -30,6 +31,7 @@ type node struct {
 	cache    *cache.Cache
 	upstream *mitm.Upstream
 	proxy    *mitm.Server
+	auth     *auth.Authenticator // nil: nobody is asked
 	logger   *slog.Logger
 	options  nodeOptions
 
@@ -43,6 +45,8 @@ type nodeOptions struct {
 	// withoutStore: begin also where the store cannot be opened. A fleet's builds go
 	// on then; a developer wants to know.
 	withoutStore bool
+	// auth: clients prove who they are where the policy says so.
+	auth bool
 }
 
 // openNode opens everything a larder needs but its listeners. On an error what
@@ -131,7 +135,12 @@ func (n *node) openCache() error {
 	n.closers = append(n.closers, n.cache)
 	n.setOffline(settings)
 
+	access, err := n.readAccess(settings)
+	if err != nil {
+		return err
+	}
 	n.proxy, err = mitm.New(mitm.Options{
+		Access:       access,
 		Policy:       n.policy,
 		Certificates: n.ca,
 		Cache:        n.cache,
@@ -185,12 +194,18 @@ func storeFailure(err error) error {
 	return wrapped
 }
 
-// setPolicy makes p the policy of every request that comes from now on. The
-// settings of p but offline (addresses, store, upstream) take effect at the next start.
+// setPolicy makes p the policy of every request that comes from now on, and reads
+// the credentials again. Other settings of p but offline (addresses, store, upstream)
+// take effect at the next start.
 func (n *node) setPolicy(p *policy.Policy) error {
+	access, err := n.readAccess(p.Settings())
+	if err != nil {
+		return err
+	}
 	if err := n.ca.Permit(p.Interceptable()); err != nil {
 		return fmt.Errorf("renew the issuing certificate for the new policy: %w", err)
 	}
+	n.proxy.SetAccess(access)
 	n.proxy.SetPolicy(p)
 	n.setOffline(p.Settings())
 	return nil

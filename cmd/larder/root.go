@@ -32,6 +32,7 @@ through untouched.
 		newEnv(),
 		newStore(),
 		newPolicy(),
+		newAuth(),
 		newConfig(),
 		newDaemon(),
 		newVersion(),

@@ -137,7 +137,7 @@ func (s *server) open(ctx context.Context) error {
 	if err := retireBackground(ctx, paths); err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
-	s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true})
+	s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true, auth: true})
 	if err == nil {
 		err = s.openSocket(paths)
 	}
