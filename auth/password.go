@@ -111,8 +111,11 @@ func cost(s, name string, low, high uint32, into *uint32) bool {
 }
 
 func (h *argon2Hash) matches(password string) bool {
-	key := argon2.IDKey([]byte(password), h.salt, h.passes, h.memory, h.threads, uint32(len(h.key)))
-	return subtle.ConstantTimeCompare(key, h.key) == 1
+	return subtle.ConstantTimeCompare(h.derive(password), h.key) == 1
+}
+
+func (h *argon2Hash) derive(password string) []byte {
+	return argon2.IDKey([]byte(password), h.salt, h.passes, h.memory, h.threads, uint32(len(h.key)))
 }
 
 // Hash makes the line of a passwords file for a user.

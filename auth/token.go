@@ -30,9 +30,11 @@ func (a *Authenticator) readTokens(path string) (tokens, error) {
 	err = eachLine(path, b, func(user, rest string) (string, string) {
 		sum := sha256.Sum256([]byte(rest))
 		if digits, ok := strings.CutPrefix(rest, "sha256:"); ok {
-			if n, err := hex.Decode(sum[:], []byte(digits)); err != nil || n != len(sum) || len(digits) != 2*len(sum) {
+			decoded, err := hex.DecodeString(digits)
+			if err != nil || len(decoded) != len(sum) {
 				return "sha256: is not followed by 64 hexadecimal digits", "printf %s TOKEN | sha256sum"
 			}
+			copy(sum[:], decoded)
 		} else if len(rest) < minToken || !isToken68(rest) {
 			return "a token has 16 to 1024 letters, digits or -._~+/, and = at its end", "make a line with: larder auth token NAME"
 		}
