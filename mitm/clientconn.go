@@ -37,6 +37,9 @@ type clientConn struct {
 	// Written before the connection is handed to the server of intercepted
 	// connections, read after.
 	authority authority
+	// misnamed is the server name of a handshake that asked for another host than
+	// authority, "" if it did not.
+	misnamed string
 
 	// replay holds bytes that were read in order to look at them and come
 	// before those of the connection. Used by the one reader only.

@@ -56,11 +56,12 @@ func (e *deniedError) Error() string {
 var errOpaque = errors.New("denied: what the client sent is neither TLS nor HTTP, and the policy denies some requests to this host")
 
 // misdirectedError is a request for another authority than the one that its
-// connection was opened for (RFC 9110, Section 15.5.20).
-type misdirectedError struct{ got, want string }
+// connection was opened for, or on a connection whose server name is another's (RFC
+// 9110, Section 15.5.20).
+type misdirectedError struct{ got, want, what string }
 
 func (e *misdirectedError) Error() string {
-	return fmt.Sprintf("request for %q on a connection that was opened for %s", e.got, e.want)
+	return fmt.Sprintf("%s %q on a connection that was opened for %s", e.what, e.got, e.want)
 }
 
 // requestError is a request that larder does not understand, or that could be

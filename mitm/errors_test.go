@@ -30,7 +30,7 @@ func TestDescribe(t *testing.T) {
 		reason string
 	}{
 		{&deniedError{"r"}, 403, "http_request_denied", "denied", `denied by rule "r"`},
-		{&misdirectedError{"b", "a"}, 421, "http_request_error", "misdirected", `request for "b"`},
+		{&misdirectedError{"b", "a", "request for"}, 421, "http_request_error", "misdirected", `request for "b"`},
 		{&requestError{errors.New("why")}, 400, "http_request_error", "bad_request", "why"},
 		{fmt.Errorf("x: %w", &AddressError{netip.MustParseAddr("10.0.0.1"), "private"}), 502, "destination_ip_prohibited", "address", "refused to dial 10.0.0.1: private address"},
 		{dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), 502, "connection_refused", "refused", "connection refused (192.0.2.1:443)"},

@@ -1,6 +1,7 @@
 package mitm
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 )
@@ -34,6 +35,7 @@ func refusedRanges() []refusedRange {
 		{"169.254.0.0/16", "link-local"}, // 169.254.169.254: metadata of most clouds
 		{"172.16.0.0/12", "private"},
 		{"192.0.0.0/24", "protocol-assignment"}, // 192.0.0.192: metadata of Oracle's cloud
+		{"192.88.99.0/24", "6to4 relay"},        // RFC 7526
 		{"192.168.0.0/16", "private"},
 		{"198.18.0.0/15", "benchmarking"},
 		{"224.0.0.0/4", "multicast"},
@@ -43,8 +45,10 @@ func refusedRanges() []refusedRange {
 		{"::1/128", "loopback"},
 		{"64:ff9b:1::/48", "local NAT64"},
 		{"100::/64", "discard-only"},
+		{"100:0:0:1::/64", "dummy"}, // RFC 9780
 		{"2001::/32", "Teredo"},
-		{"fc00::/7", "private"}, // fd00:ec2::254: metadata
+		{"5f00::/16", "segment-routing"}, // RFC 9602
+		{"fc00::/7", "private"},          // fd00:ec2::254: metadata
 		{"fe80::/10", "link-local"},
 		{"fec0::/10", "site-local"},
 		{"ff00::/8", "multicast"},
@@ -98,8 +102,8 @@ func (g *guard) check(a netip.Addr) error {
 		return &AddressError{Addr: a, Why: "this machine's own"}
 	}
 	if v4, how, ok := embedded(a); ok {
-		if err := g.check(v4); err != nil {
-			return fmt.Errorf("%s address %s: %w", how, a, err)
+		if inner, refused := errors.AsType[*AddressError](g.check(v4)); refused {
+			return &AddressError{Addr: a, Why: fmt.Sprintf("%s to %s, %s", how, v4, inner.Why)}
 		}
 	}
 	return nil
@@ -117,6 +121,8 @@ func embedded(a netip.Addr) (v4 netip.Addr, how string, ok bool) {
 		return at(2), "6to4", true // RFC 3056
 	case [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b}:
 		return at(12), "NAT64", true // RFC 6052
+	case [12]byte(b[:12]) == [12]byte{8: 0xff, 9: 0xff}:
+		return at(12), "IPv4-translated", true // RFC 2765, Section 2.1
 	case [12]byte(b[:12]) == [12]byte{}:
 		return at(12), "IPv4-compatible", true // RFC 4291, Section 2.5.5.1
 	case b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe:

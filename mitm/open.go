@@ -204,6 +204,7 @@ func (s *Server) handshake(c *clientConn, a authority, x *exchange) {
 		x.drop(c, &handshakeError{err})
 		return
 	}
+	c.misnamed = otherName(t.ConnectionState().ServerName, a)
 	result := "full"
 	if t.ConnectionState().DidResume {
 		result = "resumed"
@@ -215,6 +216,19 @@ func (s *Server) handshake(c *clientConn, a authority, x *exchange) {
 		return
 	}
 	s.startLightly(&openedConn{tlsConn: t, client: c, server: s, writer: w}, x)
+}
+
+// otherName returns the server name that a client sent, unless it is that of the
+// authority or none. What it asks for on such a connection would be looked at as one
+// host's by policy and, who knows, as another's by the origin.
+func otherName(serverName string, a authority) string {
+	if serverName == "" {
+		return ""
+	}
+	if host, err := normalHost(serverName); err == nil && host == a.Host {
+		return ""
+	}
+	return serverName
 }
 
 // deliver hands a connection to the server that looks into it. What comes of it

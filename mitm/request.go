@@ -55,6 +55,9 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify f
 	x := s.begin(c, r.Method, "")
 	defer x.finish()
 	target, err := targetOf(r, c.authority)
+	if err == nil && c.misnamed != "" {
+		err = &misdirectedError{got: c.misnamed, want: c.authority.String(), what: "server name"}
+	}
 	if err != nil {
 		x.URL = loggable(r.URL, r.Host)
 		x.reject(w, r, err)
@@ -275,7 +278,7 @@ func authorityOf(r *http.Request, opened authority) (a authority, scheme string,
 		return a, "", &requestError{err}
 	}
 	if opened.Host != "" && a != opened {
-		return a, "", &misdirectedError{got: r.Host, want: opened.String()}
+		return a, "", &misdirectedError{got: r.Host, want: opened.String(), what: "request for"}
 	}
 	return a, scheme, nil
 }

@@ -336,6 +336,9 @@ func (u *Upstream) ownsPort(port uint16) bool {
 
 func (u *Upstream) isOwn(ap netip.AddrPort) bool {
 	addr := ap.Addr().Unmap().WithZone("")
+	if v4, _, ok := embedded(addr); ok && u.isOwn(netip.AddrPortFrom(v4, ap.Port())) {
+		return true // a gateway would bring it back here
+	}
 	for _, own := range *u.own.Load() {
 		if own.Port() != ap.Port() {
 			continue
