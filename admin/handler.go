@@ -64,6 +64,8 @@ type Options struct {
 	// change and poison what is stored. "": none, for a listener that only its owner
 	// reaches, such as a Unix socket in a private folder.
 	Token string
+	// Capturer behind GET /api/v1/har, which asks for the token too; nil: 404.
+	Capturer Capturer
 	// Reloader behind POST /-/reload; nil: 404.
 	Reloader Reloader
 	// Gatherer behind /metrics; nil: 404.
@@ -101,6 +103,9 @@ func New(o Options) http.Handler {
 	}
 	if o.Reloader != nil {
 		mux.HandleFunc("POST /-/reload", h.reload)
+	}
+	if o.Capturer != nil {
+		mux.Handle("GET /api/v1/har", withToken(o.Token, http.HandlerFunc(h.capture)))
 	}
 	(&storeHandler{api: o.StoreAPI}).routes(mux, o.Token)
 	protected := http.NewCrossOriginProtection().Handler(mux)

@@ -60,7 +60,7 @@ func withToken(token string, next http.Handler) http.Handler {
 		got := sha256.Sum256([]byte(given))
 		if !ok || subtle.ConstantTimeCompare(got[:], want[:]) == 0 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="larder"`)
-			refuse(w, http.StatusUnauthorized, errors.New("the store API over TCP needs the token of this larder"),
+			refuse(w, http.StatusUnauthorized, errors.New("this over TCP needs the token of this larder"),
 				"it is in run/admin.token of the state folder")
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -17,6 +18,14 @@ import (
 // way.
 type API interface {
 	API() http.Handler
+}
+
+// Recorded is what a listener of a run has besides, for a Proxy that can record.
+type Recorded interface {
+	// Recorded: what goes over the listener's connections shall be recorded.
+	Recorded() bool
+	// Keep is given what writes the record, before anything is served.
+	Keep(record io.WriterTo)
 }
 
 // hold counts a request as a run would be, for the time that it takes.

@@ -34,6 +34,7 @@ func (c *control) handler() http.Handler {
 	mux.HandleFunc("POST /v1/runs", c.run)
 	mux.HandleFunc("POST /v1/runs/{id}/finish", c.finish)
 	mux.HandleFunc("GET /v1/runs/{id}/exchanges", c.exchanges)
+	mux.HandleFunc("GET /v1/runs/{id}/har", c.har)
 	if p, ok := c.proxy.(API); ok {
 		mux.Handle("/api/", c.hold(p.API()))
 	}
@@ -124,6 +125,18 @@ func (c *control) exchanges(w http.ResponseWriter, r *http.Request) {
 		// The status is out: only a cut connection tells a partial list from a
 		// whole one.
 		panic(http.ErrAbortHandler)
+	}
+}
+
+func (c *control) har(w http.ResponseWriter, r *http.Request) {
+	run := c.register.find(r.PathValue("id"))
+	if run == nil || run.port == nil || run.port.kept() == nil {
+		refuse(w, http.StatusNotFound, codeUnknown, errors.New("no such run, or nothing of it is recorded"))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := run.port.kept().WriteTo(w); err != nil {
+		panic(http.ErrAbortHandler) // as of exchanges
 	}
 }
 

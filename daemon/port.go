@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -14,10 +15,12 @@ type port struct {
 	*net.TCPListener
 	guard   guard
 	offline bool
+	har     bool
 	logger  *slog.Logger
 	refused atomic.Bool // a connection was
 
 	mu     sync.Mutex         // guards what follows
+	record io.WriterTo        // nil: none
 	open   map[*conn]struct{} // accepted and not yet closed
 	closed bool
 }
@@ -33,6 +36,22 @@ func listenPort(g guard, logger *slog.Logger) (*port, error) {
 // Offline tells the proxy that what comes over this port is to be answered without
 // asking upstream.
 func (p *port) Offline() bool { return p.offline }
+
+// Recorded implements Recorded.
+func (p *port) Recorded() bool { return p.har }
+
+// Keep implements Recorded.
+func (p *port) Keep(record io.WriterTo) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.record = record
+}
+
+func (p *port) kept() io.WriterTo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.record
+}
 
 // Accept returns connections that have every method of a *net.TCPConn. Those of
 // other users are closed.

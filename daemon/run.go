@@ -125,6 +125,20 @@ func (r *Run) Fetched(ctx context.Context) iter.Seq2[Exchange, error] {
 	}
 }
 
+// HAR writes the record of a run that asked for it; call it after Finish and before
+// Close. What w was given is the whole of it only if there is no error.
+func (r *Run) HAR(ctx context.Context, w io.Writer) error {
+	body, err := send(ctx, r.http, http.MethodGet, r.path("har"), nil)
+	if err != nil {
+		return fmt.Errorf("read the record of the run: %w", lost(err))
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("read the record of the run: %w", lost(err))
+	}
+	return nil
+}
+
 // Close ends the run, and the daemon forgets its account. It may be called any
 // number of times.
 func (r *Run) Close() error {

@@ -10,6 +10,7 @@ import "time"
 //	POST /v1/runs          RunRequest -> opened, and then open as long as the run
 //	POST /v1/runs/{id}/finish       -> Summary
 //	GET  /v1/runs/{id}/exchanges    -> Exchange, one per line
+//	GET  /v1/runs/{id}/har          -> HAR, of a run that asked for it
 //	     /api/...                   what the Proxy answers as an API
 //
 // Anything but 200 has a refusal as its body.
@@ -33,6 +34,8 @@ type RunRequest struct {
 	ExtraBundles []string `json:"extra_bundles,omitempty"`
 	// Offline: the run's command gets what is stored, and nothing else.
 	Offline bool `json:"offline,omitempty"`
+	// HAR: requests and responses of the run are recorded.
+	HAR bool `json:"har,omitempty"`
 }
 
 // TrustFiles are what the run's command needs to trust larder. Its fields are

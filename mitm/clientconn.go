@@ -22,6 +22,7 @@ type clientConn struct {
 	remote  string // the client's address, for every exchange of the connection
 	once    sync.Once
 
+	recorder *Recorder // of the listener
 	// asker is who is at the other end, for policy. Its user is whom a client
 	// certificate or CONNECT named, and is written before the connection is handed
 	// to the server of intercepted connections; a request to the proxy itself names
@@ -119,6 +120,8 @@ type listener struct {
 	pending *count
 	offline bool // upstream is not asked on account of these connections
 
+	recorder *Recorder // nil: nothing is recorded
+
 	closing sync.Once
 	closed  error
 }
@@ -144,7 +147,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	c := &clientConn{
 		timedConn: newTimedConn(raw, l.server.options.IdleTimeout),
 		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(),
-		asker: policy.Client{Addr: ipOf(raw.RemoteAddr())},
+		recorder: l.recorder,
+		asker:    policy.Client{Addr: ipOf(raw.RemoteAddr())},
 	}
 	l.pending.enter() // nobody drains it before Accept has failed
 	l.server.track(c)

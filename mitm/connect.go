@@ -29,6 +29,8 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		defer x.finish()
+		w, recorded := s.recorded(w, r, nil, x)
+		defer recorded()
 		x.reject(w, r, err)
 	}
 }

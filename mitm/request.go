@@ -58,6 +58,8 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify f
 	if err == nil && c.misnamed != "" {
 		err = &misdirectedError{got: c.misnamed, want: c.authority.String(), what: "server name"}
 	}
+	w, recorded := s.recorded(w, r, target, x)
+	defer recorded() // before the exchange is told
 	if err != nil {
 		x.URL = loggable(r.URL, r.Host)
 		x.reject(w, r, err)

@@ -23,7 +23,9 @@ type Server struct {
 	metrics *metrics
 	rules   atomic.Pointer[ruleset]
 	access  atomic.Pointer[Access]
-	tls     *tls.Config
+
+	captures atomic.Pointer[[]*capture] // nil: none
+	tls      *tls.Config
 
 	proxy   *http.Server // what clients connect to
 	opened  *http.Server // connections that larder looks into
@@ -116,8 +118,14 @@ func (s *Server) SetPolicy(p Policy) { s.rules.Store(&ruleset{policy: p}) }
 // Where l has a method Offline() bool that returns true, requests on its connections
 // are answered from the store, whatever its age, or with 504: upstream is not asked.
 func (s *Server) Serve(l net.Listener, observe func(Exchange)) error {
+	return s.ServeRecorded(l, observe, nil)
+}
+
+// ServeRecorded is Serve, with what goes over its connections in r as well. A nil r
+// keeps nothing.
+func (s *Server) ServeRecorded(l net.Listener, observe func(Exchange), r *Recorder) error {
 	left := new(count)
-	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l)}
+	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), recorder: r}
 	if !s.start(accepting) {
 		_ = l.Close() // nothing was accepted
 		return nil

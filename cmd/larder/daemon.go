@@ -128,7 +128,12 @@ type backgroundProxy struct {
 }
 
 func (b *backgroundProxy) Serve(l net.Listener, observe func(daemon.Exchange)) error {
-	return b.node.proxy.Serve(l, func(e mitm.Exchange) { observe(daemon.Exchange(e)) })
+	var record *mitm.Recorder
+	if p, ok := l.(daemon.Recorded); ok && p.Recorded() {
+		record = mitm.NewRecorder()
+		p.Keep(record)
+	}
+	return b.node.proxy.ServeRecorded(l, func(e mitm.Exchange) { observe(daemon.Exchange(e)) }, record)
 }
 
 // API is the store API, for who owns the state folder.

@@ -19,9 +19,9 @@ import (
 )
 
 type runFlags struct {
-	config, state, json string
-	idle                time.Duration
-	offline             bool
+	config, state, json, har string
+	idle                     time.Duration
+	offline                  bool
 }
 
 func newRun() *cobra.Command {
@@ -53,6 +53,7 @@ streams, signals and the exit code are the command's own.`,
 	fl.StringVar(&f.config, "config", "", "configuration `file` (default: the user's or system's, else all presets)")
 	fl.StringVar(&f.state, "state", "", "`folder` for CA, store, trust files and log; one background larder per folder (default: ~/.local/state/larder; root: /var/lib/larder)")
 	fl.StringVar(&f.json, "json", "", "write what was fetched to `file`, as a JSON list")
+	fl.StringVar(&f.har, "har", "", "write what requests and responses said, without bodies and credentials, to `file` as HAR")
 	fl.BoolVar(&f.offline, "offline", false, "fetch nothing for the command: it gets what is stored whatever its age, 504 for the rest")
 	fl.DurationVar(&f.idle, "idle", 10*time.Minute, "how long the background larder stays without work")
 	// What follows the command's name belongs to the command.
@@ -72,9 +73,9 @@ func runCommand(ctx context.Context, f runFlags, argv []string) error {
 	}
 	// The child's code is the answer, whatever becomes of the account; but a
 	// list that was asked for and could not be written is a failure.
-	if err := r.finish(ctx, f.json); err != nil {
+	if err := r.finish(ctx, f); err != nil {
 		report(os.Stderr, err)
-		if code == 0 && f.json != "" {
+		if code == 0 && (f.json != "" || f.har != "") {
 			code = exitFailure
 		}
 	}
@@ -112,6 +113,7 @@ func startRun(ctx context.Context, f runFlags, argv []string) (*startedRun, erro
 		Label:        filepath.Base(argv[0]),
 		ExtraBundles: certs.CallerBundles(os.Getenv),
 		Offline:      f.offline,
+		HAR:          f.har != "",
 	})
 	if err != nil {
 		return nil, err
@@ -129,14 +131,18 @@ func (r *startedRun) environment() []string {
 	return certs.Apply(os.Environ(), vars)
 }
 
-// finish ends the run, prints its summary and writes the list for --json.
-func (r *startedRun) finish(ctx context.Context, jsonFile string) error {
+// finish ends the run, prints its summary and writes the files for --json and
+// --har.
+func (r *startedRun) finish(ctx context.Context, f runFlags) error {
 	sum, err := r.run.Finish(ctx)
 	if err != nil {
 		return errors.Join(err, r.run.Close())
 	}
-	if jsonFile != "" {
-		err = writeFetched(jsonFile, r.run.Fetched(ctx))
+	if f.json != "" {
+		err = writeFetched(f.json, r.run.Fetched(ctx))
+	}
+	if f.har != "" {
+		err = errors.Join(err, writeHAR(ctx, f.har, r.run))
 	}
 	// Whoever read the command's stderr may have left with it; that is no reason
 	// to die of SIGPIPE with an exit code that is not the command's.

@@ -86,6 +86,7 @@ func (s *server) adminHandler(token string) http.Handler {
 		Store:    storeUsage{s.node},
 		StoreAPI: s.node.storeAPI(),
 		Token:    token,
+		Capturer: capturer{s.node},
 		Reloader: s.reload,
 		Gatherer: s.node.registry,
 		Logger:   s.logger,
