@@ -412,8 +412,8 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 		m.keep(key, false)
 		m.keep(key, true)
 	}
-	if len(m.good) != maxGood || len(m.bad) != maxBad {
-		t.Errorf("%d good, %d bad", len(m.good), len(m.bad))
+	if len(m.good.until) != maxGood || len(m.bad.until) != maxBad {
+		t.Errorf("%d good, %d bad", len(m.good.until), len(m.bad.until))
 	}
 }
 

@@ -19,23 +19,25 @@ const (
 // memory knows for a while which credentials were right and which were wrong, by
 // their keyed hash. It is safe for concurrent use.
 type memory struct {
-	mu        sync.Mutex           // guards the rest
-	good, bad map[digest]time.Time // until when
+	mu        sync.Mutex // guards the rest
+	good, bad kept
 }
 
 func newMemory() *memory {
-	return &memory{good: map[digest]time.Time{}, bad: map[digest]time.Time{}}
+	return &memory{
+		good: kept{until: map[digest]time.Time{}, long: rememberGood, most: maxGood},
+		bad:  kept{until: map[digest]time.Time{}, long: rememberBad, most: maxBad},
+	}
 }
 
 func (m *memory) recall(key digest) (good, known bool) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if until, ok := m.good[key]; ok && now.Before(until) {
+	if m.good.holds(key, now) {
 		return true, true
 	}
-	until, ok := m.bad[key]
-	return false, ok && now.Before(until)
+	return false, m.bad.holds(key, now)
 }
 
 func (m *memory) keep(key digest, good bool) {
@@ -43,26 +45,41 @@ func (m *memory) keep(key digest, good bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if good {
-		put(m.good, key, now, rememberGood, maxGood)
+		m.good.put(key, now)
 		return
 	}
-	put(m.bad, key, now, rememberBad, maxBad)
+	m.bad.put(key, now)
 }
 
-// put makes room at need: first of what is over, then of any.
-func put(in map[digest]time.Time, key digest, now time.Time, long time.Duration, most int) {
-	if len(in) >= most {
-		for k, until := range in {
+// kept holds keyed hashes for a while, and so many at most.
+type kept struct {
+	until map[digest]time.Time
+	long  time.Duration
+	most  int
+	swept time.Time // when all that were over were last removed
+}
+
+func (k *kept) holds(key digest, now time.Time) bool {
+	until, ok := k.until[key]
+	return ok && now.Before(until)
+}
+
+// put makes room at need: of what is over, though it does not look for that each
+// time, else of any.
+func (k *kept) put(key digest, now time.Time) {
+	if len(k.until) >= k.most && now.Sub(k.swept) >= k.long/8 {
+		k.swept = now
+		for old, until := range k.until {
 			if !now.Before(until) {
-				delete(in, k)
+				delete(k.until, old)
 			}
 		}
 	}
-	for k := range in {
-		if len(in) < most {
+	for old := range k.until {
+		if len(k.until) < k.most {
 			break
 		}
-		delete(in, k)
+		delete(k.until, old)
 	}
-	in[key] = now.Add(long)
+	k.until[key] = now.Add(k.long)
 }

@@ -2,14 +2,14 @@ package mitm
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
-
-	"golang.org/x/net/http2"
 )
 
 // TestServerNameAuthorityAndHostMustAgree: whichever of the three is another, the
@@ -46,10 +46,7 @@ func TestServerNameAuthorityAndHostMustAgree(t *testing.T) {
 			}
 			status := 0
 			if protocol == "h2" {
-				h2, err := new(http2.Transport).NewClientConn(conn)
-				if err != nil {
-					t.Fatal(err)
-				}
+				h2 := &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
 				r, err := http.NewRequest("GET", "https://"+c.host+"/", nil)
 				if err != nil {
 					t.Fatal(err)
