@@ -231,7 +231,7 @@ func (i *importer) readBody(e *archive.Entry) error {
 		return err
 	}
 	i.body, i.size = w, e.Size
-	if limit := i.store.Stats().MaxSize / 2; e.Size > limit {
+	if e.Size > i.store.MaxObject() {
 		i.bad = fmt.Errorf("its body of %d bytes is larger than half of the store", e.Size)
 		return nil
 	}

@@ -75,6 +75,7 @@ type fill struct {
 	header                         http.Header // end-to-end fields, for the leader
 	common                         http.Header // the same as stored, for all others
 	total                          int64       // Content-Length, or -1
+	limit                          int64       // the size above which the body is not stored
 	trailers                       bool        // trailer fields are announced
 	why                            string      // why it is not shared, for Cache-Status
 	echo                           []byte      // the body of an error that joiners get as well, or nil
@@ -189,6 +190,9 @@ func (f *fill) response(resp *http.Response) {
 	ok, why := storable(f.rule, f.sent, resp)
 	if ok && f.noStore {
 		ok, why = false, "no-store"
+	}
+	if ok && f.tooLarge() {
+		ok, why = false, "too-large"
 	}
 	throttled := f.c.circuits.throttles(f.sent.URL, f.received)
 	if ok && throttled && resp.StatusCode >= 400 {
@@ -441,11 +445,11 @@ func (f *fill) drain(body io.Reader) error {
 func (f *fill) add(p []byte) error {
 	size, _ := f.spool.progress()
 	size += int64(len(p))
-	if f.rule.MaxObject > 0 && size > f.rule.MaxObject {
-		f.decide(shared)
-		f.spool.lose(errTooLarge)
-	}
 	lostBefore := f.spool.lostTo() != nil
+	if size > f.limit && !lostBefore {
+		f.spool.lose(errTooLarge)
+		f.c.oversize.note(f.primary, size, f.c.now())
+	}
 	err := f.spool.append(f.ctx, p)
 	if lost := f.spool.lostTo(); lost != nil && !lostBefore {
 		f.decide(shared)
@@ -461,7 +465,19 @@ func (f *fill) add(p []byte) error {
 	return err
 }
 
-var errTooLarge = errors.New("larger than the rule's max_object")
+// errTooLarge: larger than the rule or the store allows.
+var errTooLarge = errors.New("too large to be stored")
+
+// unstored says in a word of Cache-Status why the body is not being stored, "" while it is.
+func (f *fill) unstored() string {
+	switch lost := f.spool.lostTo(); {
+	case lost == nil:
+		return ""
+	case errors.Is(lost, errTooLarge):
+		return "too-large"
+	}
+	return "store-failure"
+}
 
 func (f *fill) checkLength() error {
 	size, _ := f.spool.progress()

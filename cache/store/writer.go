@@ -44,6 +44,10 @@ func newWriter(s *Store) *Writer {
 	return w
 }
 
+// MaxObject returns the size in bytes of the largest body that is stored: half of
+// Options.MaxSize.
+func (s *Store) MaxObject() int64 { return s.geo.maxSize / 2 }
+
 // Write appends p to the body. An error, ErrNoSpace among them, is final: the
 // object cannot be committed any more, but what was written before remains
 // readable until Close.
@@ -54,7 +58,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	if limit := w.store.geo.maxSize / 2; w.size.Load()+int64(len(p)) > limit {
+	if limit := w.store.MaxObject(); w.size.Load()+int64(len(p)) > limit {
 		w.err = fmt.Errorf("object larger than half of the store, %d MiB: %w", limit>>20, ErrNoSpace)
 		return 0, w.err
 	}
