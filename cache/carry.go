@@ -298,11 +298,11 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 		i.done.Present++
 		return nil, nil
 	}
-	key, err := i.cache.storageKey(primaryKey(u, rule.DropQuery), set, request)
+	key, err := i.cache.storageKey(primaryKey(u, rule.DropQuery), rule, set, request)
 	if err != nil {
 		return nil, err
 	}
-	if err := i.commit(key, rec.encode()); err != nil {
+	if err := i.commit(key, rec.encode(), rule.keeping()); err != nil {
 		return nil, err
 	}
 	i.done.Responses++
@@ -360,15 +360,15 @@ func (i *importer) peek(key store.Key) *record {
 
 // commit makes a response visible: the first one of a body with the body, the others
 // beside it.
-func (i *importer) commit(key store.Key, meta []byte) error {
+func (i *importer) commit(key store.Key, meta []byte, o store.CommitOptions) error {
 	if i.first != nil {
-		err := i.store.Link(key, *i.first, meta)
+		err := i.store.LinkWith(key, *i.first, meta, o)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return errors.New("the body was evicted in the middle of the import: the archive is larger than the store")
 	}
-	_, err := i.body.Commit(key, meta)
+	_, err := i.body.CommitWith(key, meta, o)
 	if err == nil {
 		i.first = &key
 	}

@@ -180,8 +180,12 @@ func (f *fill) refresh() {
 	if f.outdated.Load() || f.noStore {
 		return
 	}
-	if err := f.c.store.SetMeta(f.stored.key, f.current.encode()); err != nil {
+	if err := f.c.store.LinkWith(f.stored.key, f.stored.key, f.current.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "set metadata", err)
+		return
+	}
+	if f.rule.Pin {
+		f.c.pinVariants(f.primary)
 	}
 }
 
@@ -292,12 +296,12 @@ func (f *fill) commit() {
 	if f.outdated.Load() {
 		return
 	}
-	key, err := f.c.storageKey(f.primary, f.set, f.sent.Header)
+	key, err := f.c.storageKey(f.primary, f.rule, f.set, f.sent.Header)
 	if err != nil {
 		f.c.storeFailed(f.log, "put variants", err)
 		return
 	}
-	if _, err := f.spool.w.Commit(key, f.record().encode()); err != nil {
+	if _, err := f.spool.w.CommitWith(key, f.record().encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}

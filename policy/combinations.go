@@ -52,7 +52,7 @@ func (d *ruleDecoder) tunnelSeesNothing() {
 
 func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
-		for _, key := range []string{"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "offline", "fill_ranges", "finish_fill"} {
+		for _, key := range []string{"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "pin", "offline", "fill_ranges", "finish_fill"} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)
 		}

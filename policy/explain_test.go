@@ -38,6 +38,7 @@ rules:
     negative_ttl: 10s
     vary: [Accept]
     max_object: 1MiB
+    pin: true
   - name: git
     hosts: [git.test]
     action: tunnel

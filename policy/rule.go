@@ -49,6 +49,10 @@ type Rule struct {
 	// MaxObject is the size in bytes above which a response streams through
 	// without being stored. 0: no limit.
 	MaxObject int64 `yaml:"max_object"`
+	// Pin: what is stored under the rule stays, used or not, when others go for lack of
+	// room, as long as all that is pinned takes at most half of the store. It holds for
+	// what is stored or validated from then on. Absent: false.
+	Pin bool `yaml:"pin"`
 	// Offline: upstream is never asked. What is stored is served whatever its age;
 	// for the rest, and for requests that cannot be stored, there is a 504. Absent:
 	// false.

@@ -56,6 +56,9 @@ func (o *Object) SHA256() [32]byte { return o.place.sum }
 // Uses returns how often Get has found the object's key since Open.
 func (o *Object) Uses() uint32 { return o.uses }
 
+// Pinned reports whether the object was pinned when it was looked up, see CommitOptions.
+func (o *Object) Pinned() bool { return o.pinned }
+
 // Release gives up the object. Calling it again does nothing.
 func (o *Object) Release() {
 	if o.released.Swap(true) {

@@ -238,7 +238,7 @@ func (s *Store) find(key Key, use bool) (*Object, bool) {
 	if !x.alive(r) {
 		return nil, false
 	}
-	o := &Object{store: s, key: key, id: r.id, slot: i, record: x.generations[r.gen], uses: r.uses.Load()}
+	o := &Object{store: s, key: key, id: r.id, slot: i, record: x.generations[r.gen], uses: r.uses.Load(), pinned: r.pinned}
 	if use {
 		o.admit = r.touch() >= hotUses
 	}
@@ -280,10 +280,13 @@ func (s *Store) Create(ctx context.Context) (*Writer, error) {
 }
 
 // Put stores a record without a body under key, in place of what was there.
-func (s *Store) Put(key Key, meta []byte) error {
+func (s *Store) Put(key Key, meta []byte) error { return s.PutWith(key, meta, CommitOptions{}) }
+
+// PutWith is Put with options.
+func (s *Store) PutWith(key Key, meta []byte, o CommitOptions) error {
 	w := newWriter(s)
 	defer w.Close()
-	_, err := w.Commit(key, meta)
+	_, err := w.CommitWith(key, meta, o)
 	return err
 }
 
@@ -293,7 +296,16 @@ func (s *Store) SetMeta(key Key, meta []byte) error { return s.Link(key, key, me
 
 // Link stores a record under key, in place of what was there, with the body that is
 // stored under another key, pinned if that is. The error is fs.ErrNotExist when there is none.
-func (s *Store) Link(key, other Key, meta []byte) error {
+func (s *Store) Link(key, other Key, meta []byte) error { return s.link(key, other, meta, nil) }
+
+// LinkWith is Link, kept as o says whatever the other one is. With one key for both it
+// gives an object other metadata and other options.
+func (s *Store) LinkWith(key, other Key, meta []byte, o CommitOptions) error {
+	return s.link(key, other, meta, &o)
+}
+
+// link is LinkWith; without o, what holds for the other one holds.
+func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
 	if err := s.checkMeta(meta); err != nil {
 		return err
 	}
@@ -314,6 +326,9 @@ func (s *Store) Link(key, other Key, meta []byte) error {
 	x.mu.RUnlock()
 	if !known {
 		return fs.ErrNotExist
+	}
+	if o != nil {
+		pinned = o.Pinned
 	}
 	if p.size == 0 {
 		p.sum = emptySum()
