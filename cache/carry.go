@@ -231,7 +231,7 @@ func (i *importer) readBody(e *archive.Entry) error {
 		return err
 	}
 	i.body, i.size = w, e.Size
-	if e.Size > i.store.MaxObject() {
+	if e.Size > i.store.MaxObject(store.CommitOptions{}) {
 		i.bad = fmt.Errorf("its body of %d bytes is larger than half of the store", e.Size)
 		return nil
 	}
@@ -289,6 +289,9 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	}
 	if rule.MaxObject > 0 && i.size > rule.MaxObject {
 		return fmt.Errorf("rule %s stores bodies of up to %d bytes, and this one has %d", rule.Name, rule.MaxObject, i.size), nil
+	}
+	if limit := i.store.MaxObject(rule.keeping()); i.size > limit {
+		return fmt.Errorf("the objects of rule %s may take %d bytes together, and this one alone has %d", rule.Name, rule.MaxStore, i.size), nil
 	}
 	rec, set, request := importedRecord(r, rule)
 	if need := selecting(rule, request, rec.header); !containsAll(set, need) {

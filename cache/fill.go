@@ -185,7 +185,7 @@ func (f *fill) refresh() {
 		return
 	}
 	if f.rule.Pin {
-		f.c.pinVariants(f.primary)
+		f.c.pinVariants(f.primary, f.rule)
 	}
 }
 

@@ -48,7 +48,7 @@ func (x *exchange) validateHead(f found, j judgement) error {
 		if err := x.c.store.LinkWith(s.key, s.key, fresh.rec.encode(), x.rule.keeping()); err != nil {
 			x.c.storeFailed(x.c.log, "set metadata", err)
 		} else if x.rule.Pin {
-			x.c.pinVariants(x.primary)
+			x.c.pinVariants(x.primary, x.rule)
 		}
 	}
 	x.out.Hit = true

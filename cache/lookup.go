@@ -159,7 +159,7 @@ func (c *Cache) storageKey(primary store.Key, rule *Rule, set []string, sent htt
 
 // pinVariants pins the list of variants at a primary key, without which none of them
 // would be found.
-func (c *Cache) pinVariants(primary store.Key) {
+func (c *Cache) pinVariants(primary store.Key, rule *Rule) {
 	lock := &c.variants[int(primary[0])%len(c.variants)]
 	lock.Lock()
 	defer lock.Unlock()
@@ -171,7 +171,7 @@ func (c *Cache) pinVariants(primary store.Key) {
 	if s.rec.kind != kindVariants || s.pinned {
 		return
 	}
-	if err := c.store.PutWith(primary, s.rec.encode(), store.CommitOptions{Pinned: true}); err != nil {
+	if err := c.store.PutWith(primary, s.rec.encode(), rule.keeping()); err != nil {
 		c.storeFailed(c.log, "pin variants", err)
 	}
 }

@@ -59,7 +59,7 @@ func (o *oversize) exceeds(primary store.Key, limit int64, now time.Time) bool {
 func (g *storage) MaxObject(rule *Rule) int64 {
 	limit := int64(math.MaxInt64)
 	if s := g.current.Load(); s != nil {
-		limit = s.MaxObject()
+		limit = s.MaxObject(rule.keeping())
 	}
 	if rule.MaxObject > 0 {
 		limit = min(limit, rule.MaxObject)

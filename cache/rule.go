@@ -81,6 +81,9 @@ type Rule struct {
 	// MaxObject is the largest body in bytes that is stored; larger ones stream
 	// through. 0: no limit.
 	MaxObject int64
+	// MaxStore is how many bytes of the store the responses of all rules of this Name may
+	// take together; for more, those of them that were used least go. 0: no bound.
+	MaxStore int64
 	// Pin: what is stored stays, used or not, when others go for lack of room, as long as
 	// all that is pinned takes at most half of the store (store.CommitOptions). It holds
 	// for what is stored or validated from then on.
@@ -95,7 +98,9 @@ type Rule struct {
 }
 
 // keeping says how the store keeps what is stored under the rule.
-func (r *Rule) keeping() store.CommitOptions { return store.CommitOptions{Pinned: r.Pin} }
+func (r *Rule) keeping() store.CommitOptions {
+	return store.CommitOptions{Pinned: r.Pin, Group: r.Name, MaxGroup: r.MaxStore}
+}
 
 // required lists, in lower case, the request fields that every key under the rule
 // holds. What is validated are indexes, and those negotiate by Accept (PyPI has

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ func keepingWorld(t *testing.T, rules string, hosts ...string) (get func(target 
 	addr := tlsOrigin(t, roots, true, func(w http.ResponseWriter, r *http.Request) {
 		mib := 0
 		_, _ = fmt.Sscanf(r.URL.Path, "/%d", &mib)
+		w.Header().Set("Content-Length", strconv.Itoa(len(r.Host+r.URL.Path)+mib<<20))
 		_, _ = io.WriteString(w, r.Host+r.URL.Path)
 		_, _ = w.Write(make([]byte, mib<<20))
 	}, hosts...)
@@ -65,5 +67,37 @@ rules:
 	}
 	if got := get("https://plain.test/a"); strings.Contains(got, "; hit") {
 		t.Errorf("not pinned: %s", got)
+	}
+}
+
+// TestMaxStoreOfARuleOfThePolicy: what a rule stores beyond "max_store" pushes out what it
+// stored before, and nothing of other rules.
+func TestMaxStoreOfARuleOfThePolicy(t *testing.T) {
+	get := keepingWorld(t, `
+presets: none
+rules:
+  - {name: bounded, hosts: [bounded.test], action: immutable, max_store: 3MiB}
+  - {name: plain, hosts: [plain.test], action: immutable}
+`, "bounded.test", "plain.test")
+	const count = 8
+	for n := range count {
+		get(fmt.Sprintf("https://plain.test/0/%d", n))
+		get(fmt.Sprintf("https://bounded.test/1/%d", n))
+	}
+	for target, hit := range map[string]bool{
+		"https://plain.test/0/0":                          true,
+		fmt.Sprintf("https://bounded.test/1/%d", count-1): true,
+		fmt.Sprintf("https://bounded.test/1/%d", count-2): true,
+		"https://plain.test/0/1":                          true,
+	} {
+		if got := get(target); strings.Contains(got, "; hit") != hit {
+			t.Errorf("%s: %s, want a hit: %v", target, got, hit)
+		}
+	}
+	if got := get("https://bounded.test/1/0"); strings.Contains(got, "; hit") {
+		t.Errorf("the oldest of eight in the room of three: %s", got)
+	}
+	if got := get("https://bounded.test/3/0"); !strings.Contains(got, "detail=too-large") {
+		t.Errorf("larger than the bound: %s", got)
 	}
 }

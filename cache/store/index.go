@@ -20,6 +20,8 @@ type index struct {
 	byKey   map[uint64]uint32 // first 8 bytes of the key → first record of the chain
 	objects int
 	pinned  int64 // bytes of all pinned records
+	groups  []group
+	byTag   map[uint64]uint16
 
 	bodies  slab[body]
 	bySum   map[uint64]uint32   // first 8 bytes of the SHA-256 → body
@@ -40,6 +42,7 @@ type record struct {
 	heat   atomic.Uint32 // uses since it was written, up to maxHeat
 	uses   atomic.Uint32 // look-ups since Open, for people
 	pinned bool          // carried forward, used or not
+	group  uint16        // in index.groups, 0: none
 }
 
 // maxHeat is where counting stops. S3-FIFO (Yang et al., SOSP 2023) found 3 enough;
@@ -85,6 +88,8 @@ func newIndex() *index {
 		byKey:       make(map[uint64]uint32),
 		bySum:       make(map[uint64]uint32),
 		extents:     make(map[uint32][]extent),
+		groups:      make([]group, 1),
+		byTag:       make(map[uint64]uint16),
 	}
 }
 
@@ -179,7 +184,7 @@ func (x *index) move(i uint32, p *place) {
 }
 
 // put makes the record of key the one written under id in generation gen. If the
-// body has a place in p it is noted. It is not pinned. The caller holds mu.
+// body has a place in p it is noted. It is not pinned and in no group. The caller holds mu.
 func (x *index) put(key *Key, id uint64, gen uint32, sum *[32]byte, size int64, p *place) (slot uint32) {
 	var bodyIndex uint32
 	if size > 0 {
@@ -198,6 +203,7 @@ func (x *index) put(key *Key, id uint64, gen uint32, sum *[32]byte, size int64, 
 		x.objects++
 	} else {
 		x.pin(i, false)
+		x.join(i, 0)
 		x.unref(x.records.at(i).body)
 	}
 	r := x.records.at(i)
@@ -213,10 +219,7 @@ func (x *index) pin(i uint32, pinned bool) {
 		return
 	}
 	r.pinned = pinned
-	size := int64(recordCost)
-	if r.body != 0 {
-		size += x.bodies.at(r.body).size
-	}
+	size := x.cost(r)
 	if !pinned {
 		size = -size
 	}
@@ -229,6 +232,7 @@ const recordCost = 1 << 10
 // remove forgets record i. The caller holds mu.
 func (x *index) remove(i uint32) {
 	x.pin(i, false)
+	x.join(i, 0)
 	r := x.records.at(i)
 	tag := keyTag(&r.key)
 	if x.byKey[tag] == i {

@@ -214,7 +214,9 @@ func (l *loader) apply(num uint32, id uint64, e *indexEntry) {
 		x.learn(&e.sum, e.size, e.place(num, id))
 	}
 	if newer {
-		x.pin(x.put(&e.key, id, num, &e.sum, e.size, nil), e.pinned)
+		i = x.put(&e.key, id, num, &e.sum, e.size, nil)
+		x.pin(i, e.pinned)
+		x.join(i, x.groupOf(e.group))
 	}
 }
 

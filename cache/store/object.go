@@ -22,6 +22,7 @@ type Object struct {
 	metaOnly bool // load leaves the body alone
 	uses     uint32
 	pinned   bool
+	group    uint16
 	meta     []byte
 	inline   []byte // a small body, in a pooled buffer unless hot is set
 	slot     uint32 // of the record in the index

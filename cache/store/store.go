@@ -65,9 +65,11 @@ type Store struct {
 	// last round.
 	stuck  bool
 	rounds uint64
-	nextID uint64
-	last   uint32 // number of the newest generation
-	closed atomic.Bool
+	// shrinking is held while a group is brought below its bound.
+	shrinking sync.Mutex
+	nextID    uint64
+	last      uint32 // number of the newest generation
+	closed    atomic.Bool
 
 	// dropped holds generations that are out of the index and wait for their
 	// last reader; guarded by index.mu.
@@ -309,9 +311,26 @@ func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
 	if err := s.checkMeta(meta); err != nil {
 		return err
 	}
+	w := recordWrite{key: key, meta: meta}
+	if o != nil {
+		w.pinned, w.group = o.Pinned, s.groupFor(*o)
+	}
+	for {
+		err := s.tryLink(&w, other, o == nil)
+		if !errors.Is(err, errOverQuota) {
+			return err
+		}
+		if err := s.shrink(w.group, w.size); err != nil {
+			return err
+		}
+	}
+}
+
+// tryLink writes w with the body of the other record, and kept like that if alike is set.
+func (s *Store) tryLink(w *recordWrite, other Key, alike bool) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if err := s.ensureRoom(int64(len(meta)) + inlineMax); err != nil {
+	if err := s.ensureRoom(int64(len(w.meta)) + inlineMax); err != nil {
 		return err
 	}
 	x := s.index
@@ -319,7 +338,9 @@ func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
 	i := x.lookup(&other)
 	var p place
 	known := i != 0 && x.alive(x.records.at(i))
-	pinned := known && x.records.at(i).pinned
+	if known && alike {
+		w.pinned, w.group = x.records.at(i).pinned, x.records.at(i).group
+	}
 	if known && x.records.at(i).body != 0 {
 		p = x.place(x.records.at(i).body)
 	}
@@ -327,13 +348,14 @@ func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
 	if !known {
 		return fs.ErrNotExist
 	}
-	if o != nil {
-		pinned = o.Pinned
-	}
 	if p.size == 0 {
 		p.sum = emptySum()
 	}
-	return s.writeRecord(recordWrite{key: key, pinned: pinned, meta: meta, sum: p.sum, size: p.size})
+	w.sum, w.size = p.sum, p.size
+	if err := s.overQuota(&w.key, w.group, w.size); err != nil {
+		return err
+	}
+	return s.writeRecord(*w)
 }
 
 // Delete removes the object under key; that there is none is no error. Objects in
@@ -376,7 +398,7 @@ func (s *Store) slot(i uint32) (*Object, bool) {
 	if r.id == 0 || !x.alive(r) {
 		return nil, false
 	}
-	o := &Object{store: s, key: r.key, id: r.id, record: x.generations[r.gen], metaOnly: true, uses: r.uses.Load(), pinned: r.pinned}
+	o := &Object{store: s, key: r.key, id: r.id, record: x.generations[r.gen], metaOnly: true, uses: r.uses.Load(), pinned: r.pinned, group: r.group}
 	o.pin(o.record)
 	o.place.sum = emptySum()
 	if r.body != 0 {

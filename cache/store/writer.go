@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -44,9 +45,15 @@ func newWriter(s *Store) *Writer {
 	return w
 }
 
-// MaxObject returns the size in bytes of the largest body that is stored: half of
-// Options.MaxSize.
-func (s *Store) MaxObject() int64 { return s.geo.maxSize / 2 }
+// MaxObject returns the size in bytes of the largest body that is stored with options
+// o: half of Options.MaxSize, and no more than its group may have.
+func (s *Store) MaxObject(o CommitOptions) int64 {
+	limit := s.geo.maxSize / 2
+	if o.Group != "" && o.MaxGroup > 0 {
+		limit = min(limit, max(0, o.MaxGroup-recordCost))
+	}
+	return limit
+}
 
 // Write appends p to the body. An error, ErrNoSpace among them, is final: the
 // object cannot be committed any more, but what was written before remains
@@ -58,7 +65,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	if limit := w.store.MaxObject(); w.size.Load()+int64(len(p)) > limit {
+	if limit := w.store.MaxObject(CommitOptions{}); w.size.Load()+int64(len(p)) > limit {
 		w.err = fmt.Errorf("object larger than half of the store, %d MiB: %w", limit>>20, ErrNoSpace)
 		return 0, w.err
 	}
@@ -207,6 +214,14 @@ type CommitOptions struct {
 	// whole generation is pinned. Carrying them is writing: a store a third of which
 	// is pinned writes half as much again.
 	Pinned bool
+	// Group names the objects that MaxGroup bounds, "" for none.
+	Group string
+	// MaxGroup is how many bytes the objects of Group may take together: their bodies,
+	// content of several counting for each, and 1 KiB for each record. For a new one above
+	// that those of the group that were used least go. 0: no bound. The last call's value
+	// holds for all of the group; one that is lower than what the group takes has its
+	// effect with the next new object, after the next Open too.
+	MaxGroup int64
 }
 
 // CommitWith is Commit with options. SetMeta keeps them.
@@ -221,7 +236,7 @@ func (w *Writer) CommitWith(key Key, meta []byte, o CommitOptions) (sum [32]byte
 		return sum, err
 	}
 	sum = w.Sum()
-	r := recordWrite{key: key, pinned: o.Pinned, meta: meta, sum: sum, size: w.size.Load()}
+	r := recordWrite{key: key, pinned: o.Pinned, group: w.store.groupFor(o), meta: meta, sum: sum, size: w.size.Load()}
 	if w.err = w.commit(r); w.err != nil {
 		return sum, w.err
 	}
@@ -235,6 +250,12 @@ func (w *Writer) CommitWith(key Key, meta []byte, o CommitOptions) (sum [32]byte
 func (w *Writer) commit(r recordWrite) error {
 	for {
 		done, err := w.tryCommit(r)
+		if errors.Is(err, errOverQuota) {
+			if err := w.store.shrink(r.group, r.size); err != nil {
+				return err
+			}
+			continue
+		}
 		if done || err != nil {
 			return err
 		}
@@ -250,6 +271,9 @@ func (w *Writer) tryCommit(r recordWrite) (done bool, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.ensureRoom(int64(len(r.meta)) + inlineMax); err != nil {
+		return false, err
+	}
+	if err := s.overQuota(&r.key, r.group, r.size); err != nil {
 		return false, err
 	}
 	switch {
