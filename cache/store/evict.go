@@ -370,7 +370,7 @@ func (s *Store) copyChunks(o *Object, v *generation) (*place, error) {
 			extents = append(extents, extent{gen: e.gen, first: n, id: e.id})
 		}
 	}
-	return &place{sum: o.place.sum, size: o.place.size, chunk: o.place.chunk, at: extents[0], others: extents[1:]}, nil
+	return &place{sum: o.place.sum, size: o.place.size, chunk: o.place.chunk, at: extents[0], others: extents[1:], head: o.place.head}, nil
 }
 
 // sealer seals full generations and writes the head to the disk now and then,

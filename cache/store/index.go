@@ -26,6 +26,8 @@ type index struct {
 	bodies  slab[body]
 	bySum   map[uint64]uint32   // first 8 bytes of the SHA-256 → body
 	extents map[uint32][]extent // of bodies that span generations
+	byHead  map[uint64]uint32   // place.head → body
+	heads   map[uint32]uint64   // the same the other way round
 
 	// loading is set while Open reads entries in any order: bodies that nothing
 	// refers to are kept, since a record that does may be still to come.
@@ -68,6 +70,9 @@ type place struct {
 	chunk  int64 // 0: inline
 	at     extent
 	others []extent // further extents, never modified
+	// head is the beginning of the SHA-256 of the first chunk, 0 where that is not full
+	// or not known.
+	head uint64
 }
 
 // find returns the extent that chunk n is in.
@@ -90,6 +95,8 @@ func newIndex() *index {
 		extents:     make(map[uint32][]extent),
 		groups:      make([]group, 1),
 		byTag:       make(map[uint64]uint16),
+		byHead:      make(map[uint64]uint32),
+		heads:       make(map[uint32]uint64),
 	}
 }
 
@@ -137,7 +144,7 @@ func (x *index) placed(i uint32) bool {
 // place copies what is known of body i. The caller holds mu.
 func (x *index) place(i uint32) place {
 	b := x.bodies.at(i)
-	p := place{sum: b.sum, size: b.size, chunk: int64(b.chunk), at: b.at}
+	p := place{sum: b.sum, size: b.size, chunk: int64(b.chunk), at: b.at, head: x.heads[i]}
 	if b.spans {
 		p.others = x.extents[i]
 	}
@@ -176,6 +183,7 @@ func (x *index) intern(sum *[32]byte, size int64) uint32 {
 func (x *index) move(i uint32, p *place) {
 	b := x.bodies.at(i)
 	b.at, b.chunk, b.spans = p.at, uint32(p.chunk), len(p.others) > 0
+	x.setHead(i, p.head)
 	if b.spans {
 		x.extents[i] = p.others
 	} else {
@@ -278,6 +286,7 @@ func (x *index) forget(i uint32) {
 		delete(x.bySum, sumTag(&b.sum))
 	}
 	delete(x.extents, i)
+	x.setHead(i, 0)
 	*b = body{}
 	x.bodies.free(i)
 }

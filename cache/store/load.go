@@ -226,7 +226,7 @@ func (e *indexEntry) place(num uint32, id uint64) *place {
 	if e.inline {
 		return &place{at: extent{gen: num, id: id}}
 	}
-	return &place{chunk: e.chunk, at: e.extents[0], others: e.extents[1:]}
+	return &place{chunk: e.chunk, at: e.extents[0], others: e.extents[1:], head: e.head}
 }
 
 // learn notes a place of a body; of two that can be read the one that begins in

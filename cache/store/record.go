@@ -14,7 +14,8 @@ const (
 	kindChunk = 'c'
 )
 
-// indexVersion is the first byte of every index entry. Version 1 had no groups.
+// indexVersion is the first byte of every index entry. Version 1 had no groups
+// and no heads.
 const indexVersion = 2
 
 const (
@@ -23,6 +24,7 @@ const (
 	flagInline                // with flagPlaced: the body is beside the metadata
 	flagPinned                // the object outlives its generation, see CommitOptions
 	flagGroup                 // the object is one of a group
+	flagHead                  // with flagPlaced: how the body begins, see place.head
 )
 
 // maxExtents bounds what a decoder allocates: 2^16 changes of generation within
@@ -49,6 +51,7 @@ type indexEntry struct {
 	size      int64
 	placed    bool     // the fields below are set
 	inline    bool     // the body is in the metadata entry of the same id
+	head      uint64   // see place.head, 0: not there
 	chunk     int64    // bytes per chunk, when not inline
 	extents   []extent // at least one, when not inline
 }
@@ -72,6 +75,9 @@ func (e *indexEntry) appendTo(b []byte) []byte {
 	if e.group != 0 {
 		flags |= flagGroup
 	}
+	if e.placed && e.head != 0 {
+		flags |= flagHead
+	}
 	b = append(b, indexVersion, flags)
 	b = append(b, e.key[:]...)
 	if !e.tombstone {
@@ -88,6 +94,9 @@ func (e *indexEntry) appendTo(b []byte) []byte {
 		}
 		if e.group != 0 {
 			b = binary.LittleEndian.AppendUint64(b, e.group)
+		}
+		if flags&flagHead != 0 {
+			b = binary.LittleEndian.AppendUint64(b, e.head)
 		}
 	}
 	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
@@ -140,6 +149,9 @@ func decodeIndexEntry(b []byte) (indexEntry, error) {
 	}
 	if flags&flagGroup != 0 && b[0] > 1 {
 		e.group = d.uint64()
+	}
+	if flags&flagHead != 0 && e.placed && b[0] > 1 {
+		e.head = d.uint64()
 	}
 	return e, d.finish()
 }

@@ -174,7 +174,7 @@ func (s *Store) writeRecord(w recordWrite) error {
 	case w.inline != nil:
 		e.placed, e.inline = true, true
 	case w.place != nil:
-		e.placed, e.chunk = true, w.place.chunk
+		e.placed, e.chunk, e.head = true, w.place.chunk, w.place.head
 		e.extents = append([]extent{w.place.at}, w.place.others...)
 	}
 	g, err := s.append(id,

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -29,6 +30,13 @@ type Writer struct {
 	place  place  // of the flushed chunks; place.size is how many bytes these are
 	pins   pins
 	closed bool
+
+	// owned are the generations in which chunks of this body were written.
+	owned []*generation
+	// twin is stored content that has been the same so far, nil if there is none; shares
+	// is set when the body refers to chunks of such.
+	twin   *place
+	shares bool
 }
 
 type writerState uint8
@@ -126,6 +134,13 @@ func (w *Writer) flush() error {
 	n := uint32(w.place.size / s.geo.chunk)
 	size := len(w.buf)
 	chunk := sealChunk(w.buf)
+	if n == 0 && int64(size) == s.geo.chunk {
+		w.findTwin()
+	}
+	if e, ok := w.shared(n, chunk); ok {
+		w.flushed(e, size)
+		return nil
+	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.ensureRoom(int64(len(chunk))); err != nil {
@@ -138,21 +153,37 @@ func (w *Writer) flush() error {
 	if err != nil {
 		return err
 	}
+	if !slices.Contains(w.owned, g) {
+		w.owned = append(w.owned, g)
+		g.writers.Add(1)
+		w.mu.Lock()
+		w.pins.add(g)
+		w.mu.Unlock()
+	}
+	w.flushed(extent{gen: g.num, first: n, id: w.id}, size)
+	return nil
+}
+
+// flushed notes that the buffer's size bytes are at e.
+func (w *Writer) flushed(e extent, size int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.pins.has(g.num) {
-		w.pins.add(g)
-		g.writers.Add(1)
-		e := extent{gen: g.num, first: n, id: w.id}
-		if n == 0 {
-			w.place.at = e
-		} else {
-			w.place.others = append(w.place.others, e)
-		}
+	switch last := w.place.find(e.first); {
+	case e.first == 0:
+		w.place.at = e
+	case last.gen != e.gen || last.id != e.id:
+		w.place.others = append(w.place.others, e)
 	}
 	w.place.size += int64(size)
 	w.buf = w.buf[:0]
-	return nil
+}
+
+// disown lets the generations go in which the body was written.
+func (w *Writer) disown() {
+	for _, g := range w.owned {
+		g.writers.Add(-1)
+	}
+	w.owned = nil
 }
 
 // Size returns how many bytes have been written, all of which ReadAt can read.
@@ -241,14 +272,15 @@ func (w *Writer) CommitWith(key Key, meta []byte, o CommitOptions) (sum [32]byte
 		return sum, w.err
 	}
 	w.state = committed
-	w.mu.RLock()
-	w.pins.each(func(g *generation) { g.writers.Add(-1) })
-	w.mu.RUnlock()
+	w.disown()
 	return sum, nil
 }
 
 func (w *Writer) commit(r recordWrite) error {
 	for {
+		if err := w.keepShared(&r); err != nil {
+			return err
+		}
 		done, err := w.tryCommit(r)
 		if errors.Is(err, errOverQuota) {
 			if err := w.store.shrink(r.group, r.size); err != nil {
@@ -278,8 +310,10 @@ func (w *Writer) tryCommit(r recordWrite) (done bool, err error) {
 	}
 	switch {
 	case r.size == 0, s.stored(&r.sum, r.size):
+		r.place = nil
 	case r.size <= inlineMax:
 		r.inline = w.buf
+	case r.place != nil:
 	case w.place.size == r.size:
 		p := w.place
 		p.sum = r.sum
@@ -296,9 +330,7 @@ func (w *Writer) Close() error {
 	if w.state == ended {
 		return nil
 	}
-	if w.state == writing {
-		w.pins.each(func(g *generation) { g.writers.Add(-1) })
-	}
+	w.disown()
 	w.state = ended
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -313,8 +345,8 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// stored reports whether a body is stored in a place that will last: one in the
-// oldest quarter of the store is about to go, a fresh copy is worth more.
+// stored reports whether a body is stored in a place that will last: where it is about to
+// go, a fresh copy is worth more.
 func (s *Store) stored(sum *[32]byte, size int64) bool {
 	x := s.index
 	x.mu.RLock()
@@ -324,15 +356,5 @@ func (s *Store) stored(sum *[32]byte, size int64) bool {
 		return false
 	}
 	p := x.place(i)
-	oldest := p.at.gen
-	for _, e := range p.others {
-		oldest = min(oldest, e.gen)
-	}
-	older := 0
-	for num := range x.generations {
-		if num < oldest {
-			older++
-		}
-	}
-	return older >= len(x.generations)/4
+	return x.lasts(&p)
 }
