@@ -121,7 +121,13 @@ func (x *index) alive(r *record) bool {
 	if x.generations[r.gen] == nil {
 		return false
 	}
-	return r.body == 0 || x.placed(r.body)
+	if r.body == 0 {
+		return true
+	}
+	if b := x.bodies.at(r.body); b.at.gen == r.gen && !b.spans {
+		return true
+	}
+	return x.placed(r.body)
 }
 
 // placed reports whether all of a body is in generations that may be read. The
@@ -144,7 +150,10 @@ func (x *index) placed(i uint32) bool {
 // place copies what is known of body i. The caller holds mu.
 func (x *index) place(i uint32) place {
 	b := x.bodies.at(i)
-	p := place{sum: b.sum, size: b.size, chunk: int64(b.chunk), at: b.at, head: x.heads[i]}
+	p := place{sum: b.sum, size: b.size, chunk: int64(b.chunk), at: b.at}
+	if b.chunk != 0 {
+		p.head = x.heads[i]
+	}
 	if b.spans {
 		p.others = x.extents[i]
 	}
