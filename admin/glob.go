@@ -9,14 +9,14 @@ import (
 
 // Glob is a pattern for the URLs of stored responses, in the words of policy files:
 //
-//   - any characters but a slash; in the host, any number of labels
-//     **     any characters
-//     {a,b}  a or b
+//	**     any characters
+//	*      any characters but a slash; in the host, any number of labels
+//	{a,b}  a or b
 //
-// It matches a whole URL. Without a scheme it matches http and https; without a
-// path, all of the host; without a query, URLs with any query and with none. So
-// "*" is everything, "*.example.org" a family of hosts, "files.example.org/a/**" a
-// folder.
+// It matches a whole URL. Without a scheme it matches http and https; without a port,
+// any port; without a path, all of the host; without a query, URLs with any query and
+// with none. So "*" is everything, "*.example.org" a family of hosts,
+// "files.example.org/a/**" a folder.
 type Glob struct {
 	text  string
 	exp   *regexp.Regexp
@@ -49,14 +49,25 @@ func ParseGlob(pattern string) (*Glob, error) {
 		path = "/**"
 	}
 	g := &Glob{text: pattern, query: strings.Contains(path, "?")}
-	exp, err := translate(strings.ToLower(scheme) + "://" + host + path)
-	if err == nil {
-		g.exp, err = regexp.Compile(exp)
+	before, err := translate(strings.ToLower(scheme) + "://" + host)
+	after, errAfter := translate(path)
+	if err = errors.Join(err, errAfter); err == nil {
+		port := ""
+		if !namesPort(host) {
+			port = `(?::[0-9]+)?`
+		}
+		g.exp, err = regexp.Compile("^(?s:" + before + port + after + ")$")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("pattern %q: %w", pattern, err)
 	}
 	return g, nil
+}
+
+// namesPort reports whether the host of a pattern says something of the port: there is a
+// colon in it that is not inside of an IPv6 address.
+func namesPort(host string) bool {
+	return strings.Contains(host[strings.LastIndexByte(host, ']')+1:], ":")
 }
 
 // endOfHost finds the slash that ends the host, outside of braces.
@@ -94,7 +105,6 @@ func (g *Glob) String() string { return g.text }
 // proportional to the URL's length whatever the pattern.
 func translate(pattern string) (string, error) {
 	var b strings.Builder
-	b.WriteString(`^(?s:`)
 	depth := 0
 	for i := 0; i < len(pattern); i++ {
 		switch c := pattern[i]; {
@@ -120,6 +130,5 @@ func translate(pattern string) (string, error) {
 	if depth > 0 {
 		return "", errors.New("a { is not closed")
 	}
-	b.WriteString(`)$`)
 	return b.String(), nil
 }

@@ -12,7 +12,12 @@ func TestGlob(t *testing.T) {
 	}{
 		{"*", []string{"https://a.test/", "http://b.a.test:8080/x/y?z=/"}, nil},
 		{"**", []string{"https://a.test/", "http://b.a.test/x/y?z"}, nil},
-		{"a.test", []string{"https://a.test/", "https://a.test/x?y", "http://a.test/x/y"}, []string{"https://b.a.test/", "https://a.test.evil/", "https://a.test:444/"}},
+		{"a.test", []string{"https://a.test/", "https://a.test/x?y", "http://a.test/x/y", "https://a.test:444/"}, []string{"https://b.a.test/", "https://a.test.evil/", "https://a.test:evil/"}},
+		{"127.0.0.1/**", []string{"http://127.0.0.1:8080/x", "http://127.0.0.1/x"}, []string{"http://127.0.0.1.evil:8080/x", "http://127.0.0.10:80/"}},
+		{"a.test:444", []string{"https://a.test:444/x"}, []string{"https://a.test/x", "https://a.test:4444/x", "https://a.test:445/x"}},
+		{"a.test:{444,445}/x", []string{"https://a.test:445/x"}, []string{"https://a.test/x"}},
+		{"[::1]/**", []string{"http://[::1]:8080/x", "http://[::1]/x"}, []string{"http://[::2]/x"}},
+		{"[::1]:80", []string{"http://[::1]:80/x"}, []string{"http://[::1]:8080/x", "http://[::1]/x"}},
 		{"A.Test", []string{"https://a.test/"}, nil},
 		{"*.a.test", []string{"https://b.a.test/", "https://c.b.a.test/x"}, []string{"https://a.test/", "https://ba.test/"}},
 		{"https://a.test", []string{"https://a.test/x"}, []string{"http://a.test/x"}},

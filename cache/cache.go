@@ -81,6 +81,7 @@ type Cache struct {
 
 	flights  flights
 	circuits circuits
+	oversize oversize
 	variants variantLocks
 	offline  atomic.Bool
 }

@@ -231,7 +231,7 @@ func (i *importer) readBody(e *archive.Entry) error {
 		return err
 	}
 	i.body, i.size = w, e.Size
-	if limit := i.store.Stats().MaxSize / 2; e.Size > limit {
+	if e.Size > i.store.MaxObject(store.CommitOptions{}) {
 		i.bad = fmt.Errorf("its body of %d bytes is larger than half of the store", e.Size)
 		return nil
 	}
@@ -290,6 +290,9 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	if rule.MaxObject > 0 && i.size > rule.MaxObject {
 		return fmt.Errorf("rule %s stores bodies of up to %d bytes, and this one has %d", rule.Name, rule.MaxObject, i.size), nil
 	}
+	if limit := i.store.MaxObject(rule.keeping()); i.size > limit {
+		return fmt.Errorf("the objects of rule %s may take %d bytes together, and this one alone has %d", rule.Name, rule.MaxStore, i.size), nil
+	}
 	rec, set, request := importedRecord(r, rule)
 	if need := selecting(rule, request, rec.header); !containsAll(set, need) {
 		return fmt.Errorf("responses of its URL are kept apart by %s, of which the archive does not say all", strings.Join(need, ", ")), nil
@@ -298,11 +301,11 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 		i.done.Present++
 		return nil, nil
 	}
-	key, err := i.cache.storageKey(primaryKey(u, rule.DropQuery), set, request)
+	key, err := i.cache.storageKey(primaryKey(u, rule.DropQuery), rule, set, request)
 	if err != nil {
 		return nil, err
 	}
-	if err := i.commit(key, rec.encode()); err != nil {
+	if err := i.commit(key, rec.encode(), rule.keeping()); err != nil {
 		return nil, err
 	}
 	i.done.Responses++
@@ -360,15 +363,15 @@ func (i *importer) peek(key store.Key) *record {
 
 // commit makes a response visible: the first one of a body with the body, the others
 // beside it.
-func (i *importer) commit(key store.Key, meta []byte) error {
+func (i *importer) commit(key store.Key, meta []byte, o store.CommitOptions) error {
 	if i.first != nil {
-		err := i.store.Link(key, *i.first, meta)
+		err := i.store.LinkWith(key, *i.first, meta, o)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return errors.New("the body was evicted in the middle of the import: the archive is larger than the store")
 	}
-	_, err := i.body.Commit(key, meta)
+	_, err := i.body.CommitWith(key, meta, o)
 	if err == nil {
 		i.first = &key
 	}

@@ -75,6 +75,7 @@ type fill struct {
 	header                         http.Header // end-to-end fields, for the leader
 	common                         http.Header // the same as stored, for all others
 	total                          int64       // Content-Length, or -1
+	limit                          int64       // the size above which the body is not stored
 	trailers                       bool        // trailer fields are announced
 	why                            string      // why it is not shared, for Cache-Status
 	echo                           []byte      // the body of an error that joiners get as well, or nil
@@ -179,8 +180,12 @@ func (f *fill) refresh() {
 	if f.outdated.Load() || f.noStore {
 		return
 	}
-	if err := f.c.store.SetMeta(f.stored.key, f.current.encode()); err != nil {
+	if err := f.c.store.LinkWith(f.stored.key, f.stored.key, f.current.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "set metadata", err)
+		return
+	}
+	if f.rule.Pin {
+		f.c.pinVariants(f.primary, f.rule)
 	}
 }
 
@@ -189,6 +194,9 @@ func (f *fill) response(resp *http.Response) {
 	ok, why := storable(f.rule, f.sent, resp)
 	if ok && f.noStore {
 		ok, why = false, "no-store"
+	}
+	if ok && f.tooLarge() {
+		ok, why = false, "too-large"
 	}
 	throttled := f.c.circuits.throttles(f.sent.URL, f.received)
 	if ok && throttled && resp.StatusCode >= 400 {
@@ -288,12 +296,12 @@ func (f *fill) commit() {
 	if f.outdated.Load() {
 		return
 	}
-	key, err := f.c.storageKey(f.primary, f.set, f.sent.Header)
+	key, err := f.c.storageKey(f.primary, f.rule, f.set, f.sent.Header)
 	if err != nil {
 		f.c.storeFailed(f.log, "put variants", err)
 		return
 	}
-	if _, err := f.spool.w.Commit(key, f.record().encode()); err != nil {
+	if _, err := f.spool.w.CommitWith(key, f.record().encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
@@ -441,11 +449,11 @@ func (f *fill) drain(body io.Reader) error {
 func (f *fill) add(p []byte) error {
 	size, _ := f.spool.progress()
 	size += int64(len(p))
-	if f.rule.MaxObject > 0 && size > f.rule.MaxObject {
-		f.decide(shared)
-		f.spool.lose(errTooLarge)
-	}
 	lostBefore := f.spool.lostTo() != nil
+	if size > f.limit && !lostBefore {
+		f.spool.lose(errTooLarge)
+		f.c.oversize.note(f.primary, size, f.c.now())
+	}
 	err := f.spool.append(f.ctx, p)
 	if lost := f.spool.lostTo(); lost != nil && !lostBefore {
 		f.decide(shared)
@@ -461,7 +469,19 @@ func (f *fill) add(p []byte) error {
 	return err
 }
 
-var errTooLarge = errors.New("larger than the rule's max_object")
+// errTooLarge: larger than the rule or the store allows.
+var errTooLarge = errors.New("too large to be stored")
+
+// unstored says in a word of Cache-Status why the body is not being stored, "" while it is.
+func (f *fill) unstored() string {
+	switch lost := f.spool.lostTo(); {
+	case lost == nil:
+		return ""
+	case errors.Is(lost, errTooLarge):
+		return "too-large"
+	}
+	return "store-failure"
+}
 
 func (f *fill) checkLength() error {
 	size, _ := f.spool.progress()

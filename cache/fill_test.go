@@ -433,7 +433,7 @@ func TestStoreThatFailsInMidFillLosesNoClient(t *testing.T) {
 	body := noise(size)
 	start := make(chan struct{})
 	w := newWorldWith(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("Content-Length", strconv.Itoa(size))
+		// Without a Content-Length, by which it would be known from the beginning.
 		http.NewResponseController(rw).Flush()
 		<-start
 		rw.Write(body)

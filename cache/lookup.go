@@ -18,7 +18,9 @@ type selected struct {
 	rec  *record
 	size int64
 	sum  [32]byte
-	obj  *store.Object // pinned until released; nil in a copy for a fill
+	obj  *store.Object // held until released; nil in a copy for a fill
+	// pinned: the store carries it forward, used or not.
+	pinned bool
 }
 
 // facts returns s without the pin.
@@ -115,7 +117,7 @@ func (c *Cache) load(key store.Key) *selected {
 		c.drop(key)
 		return nil
 	}
-	return &selected{key: key, rec: v.(*loaded).record, size: obj.Size(), sum: obj.SHA256(), obj: obj}
+	return &selected{key: key, rec: v.(*loaded).record, size: obj.Size(), sum: obj.SHA256(), obj: obj, pinned: obj.Pinned()}
 }
 
 // variantLocks serialise changes to the variants of one URI. They are few, since
@@ -123,8 +125,9 @@ func (c *Cache) load(key store.Key) *selected {
 type variantLocks [64]sync.Mutex
 
 // storageKey returns the key under which a response selected by set is stored, after
-// making sure that the URI's primary record leads there.
-func (c *Cache) storageKey(primary store.Key, set []string, sent http.Header) (store.Key, error) {
+// making sure that the URI's primary record leads there, for as long as the rule keeps
+// the response.
+func (c *Cache) storageKey(primary store.Key, rule *Rule, set []string, sent http.Header) (store.Key, error) {
 	if len(set) == 0 {
 		return primary, nil
 	}
@@ -139,7 +142,7 @@ func (c *Cache) storageKey(primary store.Key, set []string, sent http.Header) (s
 		rand.Read(rec.nonce[:]) // never fails
 	}
 	old.release()
-	if len(rec.sets) == 0 || !slices.Equal(rec.sets[0], set) {
+	if len(rec.sets) == 0 || !slices.Equal(rec.sets[0], set) || old.pinned != rule.Pin {
 		sets := [][]string{set}
 		for _, s := range rec.sets {
 			if !slices.Equal(s, set) && len(sets) < maxVariantSets {
@@ -147,11 +150,30 @@ func (c *Cache) storageKey(primary store.Key, set []string, sent http.Header) (s
 			}
 		}
 		rec.sets = sets
-		if err := c.store.Put(primary, rec.encode()); err != nil {
+		if err := c.store.PutWith(primary, rec.encode(), rule.keeping()); err != nil {
 			return store.Key{}, err
 		}
 	}
 	return variantKey(primary, rec.nonce, set, fieldSource(sent)), nil
+}
+
+// pinVariants pins the list of variants at a primary key, without which none of them
+// would be found.
+func (c *Cache) pinVariants(primary store.Key, rule *Rule) {
+	lock := &c.variants[int(primary[0])%len(c.variants)]
+	lock.Lock()
+	defer lock.Unlock()
+	s := c.load(primary)
+	if s == nil {
+		return
+	}
+	defer s.release()
+	if s.rec.kind != kindVariants || s.pinned {
+		return
+	}
+	if err := c.store.PutWith(primary, s.rec.encode(), rule.keeping()); err != nil {
+		c.storeFailed(c.log, "pin variants", err)
+	}
 }
 
 // flightSet lists the request fields in which requests must agree to wait for the same

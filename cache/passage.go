@@ -226,7 +226,9 @@ func (p *passage) shared() error {
 	} else if p.rule.Mode == HTTP {
 		header = f.aged()
 	}
-	err := p.fromFill(f, header, cacheStatus{fwd: p.j.because, stored: p.leader, collapsed: !p.leader})
+	cs := cacheStatus{fwd: p.j.because, collapsed: !p.leader, detail: f.unstored()}
+	cs.stored = p.leader && cs.detail == ""
+	err := p.fromFill(f, header, cs)
 	if err != nil || p.out.Status == 0 {
 		return err
 	}

@@ -24,7 +24,8 @@ const fillAgent = "larder"
 // follows, see exchange.unshared.
 //
 // Under HTTP the origin's Vary is trusted, as RFC 9111 does: all end-to-end
-// fields go along.
+// fields go along, but for those by which something before the origin chooses what is
+// asked (see routing), unless they are in set.
 //
 // Never sent: the client's Range and preconditions, which are for the client's own
 // copy, and anything of one connection. Method, target and its spelling are kept.
@@ -36,7 +37,8 @@ func canonicalRequest(ctx context.Context, r *http.Request, rule *Rule, set []st
 	if rule.Mode == HTTP {
 		req.Header = endToEnd(r.Header)
 		for name := range req.Header {
-			if ownCopyField(name) {
+			_, keyed := slices.BinarySearch(set, strings.ToLower(name))
+			if ownCopyField(name) || routing(name) && !keyed {
 				delete(req.Header, name)
 			}
 		}
@@ -105,6 +107,26 @@ func ownCopyField(name string) bool {
 		return true
 	}
 	return false
+}
+
+// routing reports whether a request field may make a proxy, a framework or an application
+// take the request for one of another host, path or method. Those who do so seldom say
+// Vary, and who sends such a field to them through a cache chooses what others get. A
+// client has no cause to: they are for proxies, about the connection behind them.
+func routing(name string) bool {
+	switch name {
+	case "Forwarded", "Front-End-Https", "Base-Url", "Proxy-Host", "Proxy-Url", "Request-Uri",
+		"X-Host", "X-Original-Host", "X-Http-Host-Override", "X-Real-Ip", "X-Client-Ip", "Client-Ip", "True-Client-Ip", "X-Cluster-Client-Ip",
+		"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Override-Url", "X-Proxy-Url", "X-Script-Name", "X-Url-Scheme",
+		"X-Http-Method", "X-Http-Method-Override", "X-Method-Override":
+		return true
+	}
+	for _, prefix := range []string{"X-Forwarded-", "X-Envoy-", "X-Middleware-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return name == "X-Forwarded"
 }
 
 // withholdsOdd reports whether canonicalRequest withholds a field of which larder does not

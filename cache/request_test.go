@@ -122,6 +122,38 @@ func TestHTTPForwardsWhatClientsSendAndTrustsVary(t *testing.T) {
 	w.get("/x", "X-A", "3").want(t, 200, []byte("3"), `larder; fwd=vary-miss; stored; key="x-a: 3"`)
 }
 
+// TestHTTPWithholdsWhatRoutes: an origin that goes by such a field and does not say so in
+// Vary cannot be made to answer for another target; one that does is believed.
+func TestHTTPWithholdsWhatRoutes(t *testing.T) {
+	fields := []string{
+		"Forwarded", "X-Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Anything", "X-Host", "X-Original-URL",
+		"X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Real-IP",
+	}
+	w := newWorld(t, &Rule{Mode: HTTP}, func(rw http.ResponseWriter, r *http.Request) {
+		h := rw.Header()
+		h.Set("Cache-Control", "max-age=60")
+		if r.URL.Path == "/varies" {
+			h.Set("Vary", "X-Forwarded-Host")
+		}
+		for _, name := range fields {
+			io.WriteString(rw, r.Header.Get(name))
+		}
+		io.WriteString(rw, r.Header.Get("X-Other"))
+	})
+	for _, name := range fields {
+		w.get("/"+name, name, "evil").want(t, 200, nil, "larder; fwd=uri-miss; stored")
+		w.get("/"+name).want(t, 200, nil, "larder; hit; ttl=60")
+	}
+	w.get("/other", "X-Other", "good").want(t, 200, []byte("good"), "larder; fwd=uri-miss; stored")
+
+	for _, host := range []string{"a", "b", "a"} {
+		if got := w.get("/varies", "X-Forwarded-Host", host); string(got.body) != host {
+			t.Errorf("%s got %q", host, got.body)
+		}
+	}
+	w.get("/varies", "X-Forwarded-Host", "a").want(t, 200, []byte("a"), `larder; hit; ttl=60; key="x-forwarded-host: a"`)
+}
+
 func TestPassedThroughUntouched(t *testing.T) {
 	var mu sync.Mutex
 	var seen http.Header

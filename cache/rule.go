@@ -1,6 +1,10 @@
 package cache
 
-import "time"
+import (
+	"time"
+
+	"larder/cache/store"
+)
 
 // Mode says where the freshness of a stored response comes from.
 type Mode uint8
@@ -77,6 +81,13 @@ type Rule struct {
 	// MaxObject is the largest body in bytes that is stored; larger ones stream
 	// through. 0: no limit.
 	MaxObject int64
+	// MaxStore is how many bytes of the store the responses of all rules of this Name may
+	// take together; for more, those of them that were used least go. 0: no bound.
+	MaxStore int64
+	// Pin: what is stored stays, used or not, when others go for lack of room, as long as
+	// all that is pinned takes at most half of the store (store.CommitOptions). It holds
+	// for what is stored or validated from then on.
+	Pin bool
 	// FillRanges: a range of something not stored has the whole fetched beside it,
 	// whatever its size, so that ranges asked for at the same time, as by clients that
 	// download in parallel, are fed from one fetch. Without it that is done under
@@ -84,6 +95,11 @@ type Rule struct {
 	FillRanges bool
 	// FinishFill says what becomes of a fill whose last client has left.
 	FinishFill FinishFill
+}
+
+// keeping says how the store keeps what is stored under the rule.
+func (r *Rule) keeping() store.CommitOptions {
+	return store.CommitOptions{Pinned: r.Pin, Group: r.Name, MaxGroup: r.MaxStore}
 }
 
 // required lists, in lower case, the request fields that every key under the rule

@@ -117,20 +117,20 @@ func (g *storage) Create(ctx context.Context) (*store.Writer, error) {
 	return s.Create(ctx)
 }
 
-func (g *storage) Put(key store.Key, meta []byte) error {
+func (g *storage) PutWith(key store.Key, meta []byte, o store.CommitOptions) error {
 	s, err := g.writable()
 	if err != nil {
 		return err
 	}
-	return s.Put(key, meta)
+	return s.PutWith(key, meta, o)
 }
 
-func (g *storage) SetMeta(key store.Key, meta []byte) error {
+func (g *storage) LinkWith(key, other store.Key, meta []byte, o store.CommitOptions) error {
 	s, err := g.writable()
 	if err != nil {
 		return err
 	}
-	return s.SetMeta(key, meta)
+	return s.LinkWith(key, other, meta, o)
 }
 
 // Delete is never lost: what must not be served any more is removed before the

@@ -68,6 +68,7 @@ type exchange struct {
 	observe func(Exchange)
 	pending *count // of the listener
 	offline bool   // upstream is not to be asked
+	stored  bool   // what was sent is in the store
 	ended   bool
 	stack   []byte // of a panic
 	level   slog.Level
@@ -133,6 +134,7 @@ func (x *exchange) told(o cache.Outcome) {
 	if o.Hit {
 		x.Class = ClassHit
 	}
+	x.stored = o.Hit || o.Stored
 	x.Status, x.CacheStatus, x.SHA256 = o.Status, o.CacheStatus, o.SHA256
 	x.Bytes, x.CacheBytes, x.UpstreamBytes = o.Bytes, o.CacheBytes, o.UpstreamBytes
 	if o.Collapsed && o.UpstreamBytes == 0 {

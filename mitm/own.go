@@ -12,11 +12,12 @@ import (
 // ServeOwn answers a request that larder makes to itself, such as to fill the cache
 // ahead of time, as it would answer a client's: by policy, with log and metrics. Its
 // URL is the absolute target URI. Like every handler it panics with
-// http.ErrAbortHandler where a response breaks off.
-func (s *Server) ServeOwn(w http.ResponseWriter, r *http.Request) {
+// http.ErrAbortHandler where a response breaks off. It reports whether what it sent is
+// in the store now, which the header, written before the body came, cannot promise.
+func (s *Server) ServeOwn(w http.ResponseWriter, r *http.Request) (stored bool) {
 	if !s.enter(&s.active) {
 		writeFailure(w, r, describe(errStopping), loggable(r.URL, r.Host))
-		return
+		return false
 	}
 	defer s.active.leave()
 	x := s.begin(nil, r.Method, "")
@@ -24,6 +25,7 @@ func (s *Server) ServeOwn(w http.ResponseWriter, r *http.Request) {
 	x.Client = r.RemoteAddr
 	x.target = r.URL
 	s.answer(w, r, r.URL, x)
+	return x.stored
 }
 
 // RuleFor returns the rule under which the cache would store the response to a GET

@@ -79,6 +79,8 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		Vary:                 p.Vary,
 		DropQuery:            p.DropQuery,
 		MaxObject:            p.MaxObject,
+		MaxStore:             p.MaxStore,
+		Pin:                  p.Pin,
 		Offline:              p.Offline,
 		FillRanges:           p.FillRanges,
 		FinishFill:           finishFill(p.FinishFill),

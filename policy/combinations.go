@@ -27,6 +27,7 @@ func (d *ruleDecoder) combinations() {
 	d.modeOfDeny()
 	d.cachingKeys()
 	d.freshnessKeys()
+	d.quota()
 	d.broadHosts()
 }
 
@@ -62,7 +63,7 @@ func (d *ruleDecoder) modeOfDeny() {
 
 func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
-		for _, key := range []string{"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "offline", "fill_ranges", "finish_fill"} {
+		for _, key := range []string{"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill"} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)
 		}
@@ -91,6 +92,21 @@ func (d *ruleDecoder) freshnessKeys() {
 	for _, key := range []string{"stale_if_error", "stale_while_revalidate"} {
 		d.complain(key, "give the rule a ttl, or use action revalidate",
 			"%s has no effect under action immutable without ttl: what is stored never gets stale", key)
+	}
+}
+
+// minQuota is the least that makes sense as max_store.
+const minQuota = 1 << 20
+
+func (d *ruleDecoder) quota() {
+	switch r := d.rule; {
+	case d.keys["max_store"] == nil || !r.Action.Stores():
+	case r.MaxStore < minQuota:
+		d.complain("max_store", "leave max_store out for no bound, or use action pass to store nothing",
+			"max_store is below 1MiB, which keeps next to nothing")
+	case r.MaxObject > r.MaxStore:
+		d.complain("max_object", "lower max_object or raise max_store",
+			"max_object is above max_store, so the largest could not be stored")
 	}
 }
 

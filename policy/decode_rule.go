@@ -108,6 +108,8 @@ func (d *ruleDecoder) fields() []field {
 		{"vary", func(v *yaml.Node) { r.Vary = d.list(v, "vary", checkFieldName) }},
 		{"drop_query", func(v *yaml.Node) { r.DropQuery = d.list(v, "drop_query", checkParameter) }},
 		{"max_object", func(v *yaml.Node) { d.size(v, d.context, "max_object", &r.MaxObject) }},
+		{"max_store", func(v *yaml.Node) { d.size(v, d.context, "max_store", &r.MaxStore) }},
+		{"pin", func(v *yaml.Node) { d.flag(v, "pin", &r.Pin) }},
 		{"offline", func(v *yaml.Node) { d.flag(v, "offline", &r.Offline) }},
 		{"fill_ranges", func(v *yaml.Node) { d.flag(v, "fill_ranges", &r.FillRanges) }},
 		{"finish_fill", d.finishFill},

@@ -169,6 +169,12 @@ func storingWords(r *Rule) string {
 	if r.MaxObject > 0 {
 		parts = append(parts, fmt.Sprintf("Bodies above %d bytes are not stored.", r.MaxObject))
 	}
+	if r.MaxStore > 0 {
+		parts = append(parts, fmt.Sprintf("What is stored takes at most %d bytes together; for more, what of it was used least goes.", r.MaxStore))
+	}
+	if r.Pin {
+		parts = append(parts, "What is stored stays, used or not, as long as all that is pinned takes at most half of the store.")
+	}
 	if r.FillRanges {
 		parts = append(parts, "Beside the first range of something not stored, the whole is fetched.")
 	}

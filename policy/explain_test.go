@@ -39,6 +39,8 @@ rules:
     negative_ttl: 10s
     vary: [Accept]
     max_object: 1MiB
+    max_store: 10MiB
+    pin: true
   - name: git
     hosts: [git.test]
     action: tunnel

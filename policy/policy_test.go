@@ -275,7 +275,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		Ports: []int{443, 8443}, Methods: []string{"GET", "HEAD"}, Paths: []string{"/releases/**", "^/v[0-9]+/"},
 		Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}, Users: []string{"ci", "*"},
 		Action: Immutable, TTL: 15*24*time.Hour + 12*time.Hour, StaleIfError: 24 * time.Hour, StaleWhileRevalidate: 30 * time.Second,
-		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, Offline: true, FillRanges: true, FinishFill: FinishAlways,
+		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, MaxStore: 1 << 40, Pin: true, Offline: true, FillRanges: true, FinishFill: FinishAlways,
 		Request:  HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
 		Response: HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
 		Position: Position{File: "testdata/valid.yaml", Line: 22, Column: 5},

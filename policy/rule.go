@@ -58,6 +58,14 @@ type Rule struct {
 	// MaxObject is the size in bytes above which a response streams through
 	// without being stored. 0: no limit.
 	MaxObject int64 `yaml:"max_object"`
+	// MaxStore is how many bytes of the store what is stored under the rule may take
+	// together. For more, those of its responses that were used least go, and no others.
+	// A change holds from the next response that is stored under the rule. 0: no limit.
+	MaxStore int64 `yaml:"max_store"`
+	// Pin: what is stored under the rule stays, used or not, when others go for lack of
+	// room, as long as all that is pinned takes at most half of the store. It holds for
+	// what is stored or validated from then on. Absent: false.
+	Pin bool `yaml:"pin"`
 	// Offline: upstream is never asked. What is stored is served whatever its age;
 	// for the rest, and for requests that cannot be stored, there is a 504. Absent:
 	// false.

@@ -2,6 +2,8 @@ package store
 
 import (
 	"io"
+	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"strconv"
 	"testing"
@@ -104,6 +106,44 @@ func BenchmarkOpen(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StartTimer()
+			}
+		})
+	}
+}
+
+// BenchmarkRandomHit draws among all objects of a store of many, which are no larger than
+// an index page or a small module: each hit is for an object that was not asked for lately.
+func BenchmarkRandomHit(b *testing.B) {
+	for _, n := range []int{1000, 1_000_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			o := Options{Dir: b.TempDir(), MaxSize: 8 << 30, Logger: slog.New(slog.DiscardHandler)}
+			s := open(b, o)
+			body, meta := content(1, 2000), make([]byte, 400)
+			for i := range n {
+				k := key(i)
+				copy(body, k[:])
+				fill(b, s, k, meta, body)
+			}
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+			s = open(b, o)                   // as after a restart: all of it sealed
+			for info, err := range s.All() { // so that the pages are in memory
+				if err != nil || info.Size == 0 {
+					b.Fatal(err)
+				}
+			}
+			rng := rand.New(rand.NewPCG(1, 2))
+			b.ReportAllocs()
+			for b.Loop() {
+				o, err := s.Get(key(rng.IntN(n)))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := o.WriteRange(io.Discard, 0, o.Size()); err != nil {
+					b.Fatal(err)
+				}
+				o.Release()
 			}
 		})
 	}

@@ -34,5 +34,6 @@
 // # Identical content
 //
 // Index entries refer to a body by its SHA-256, and one of them says where it
-// is. A second key with the same content is an index entry without a place.
+// is. A second key with the same content is an index entry without a place. Larger
+// content is compared with what is stored chunk by chunk while it comes (twin.go).
 package store

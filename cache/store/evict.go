@@ -316,7 +316,7 @@ func (s *Store) copyForward(v *generation, c candidate) error {
 	if err := o.load(); err != nil {
 		return nil
 	}
-	w := recordWrite{key: o.key, pinned: o.pinned, meta: o.meta, sum: o.place.sum, size: o.place.size, inline: o.inline}
+	w := recordWrite{key: o.key, pinned: o.pinned, group: o.group, meta: o.meta, sum: o.place.sum, size: o.place.size, inline: o.inline}
 	if o.place.chunk != 0 && o.place.touches(v.num) {
 		moved, err := s.copyChunks(o, v)
 		if moved == nil || err != nil {
@@ -370,7 +370,7 @@ func (s *Store) copyChunks(o *Object, v *generation) (*place, error) {
 			extents = append(extents, extent{gen: e.gen, first: n, id: e.id})
 		}
 	}
-	return &place{sum: o.place.sum, size: o.place.size, chunk: o.place.chunk, at: extents[0], others: extents[1:]}, nil
+	return &place{sum: o.place.sum, size: o.place.size, chunk: o.place.chunk, at: extents[0], others: extents[1:], head: o.place.head}, nil
 }
 
 // sealer seals full generations and writes the head to the disk now and then,

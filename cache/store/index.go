@@ -20,10 +20,14 @@ type index struct {
 	byKey   map[uint64]uint32 // first 8 bytes of the key → first record of the chain
 	objects int
 	pinned  int64 // bytes of all pinned records
+	groups  []group
+	byTag   map[uint64]uint16
 
 	bodies  slab[body]
 	bySum   map[uint64]uint32   // first 8 bytes of the SHA-256 → body
 	extents map[uint32][]extent // of bodies that span generations
+	byHead  map[uint64]uint32   // place.head → body
+	heads   map[uint32]uint64   // the same the other way round
 
 	// loading is set while Open reads entries in any order: bodies that nothing
 	// refers to are kept, since a record that does may be still to come.
@@ -40,6 +44,7 @@ type record struct {
 	heat   atomic.Uint32 // uses since it was written, up to maxHeat
 	uses   atomic.Uint32 // look-ups since Open, for people
 	pinned bool          // carried forward, used or not
+	group  uint16        // in index.groups, 0: none
 }
 
 // maxHeat is where counting stops. S3-FIFO (Yang et al., SOSP 2023) found 3 enough;
@@ -65,6 +70,9 @@ type place struct {
 	chunk  int64 // 0: inline
 	at     extent
 	others []extent // further extents, never modified
+	// head is the beginning of the SHA-256 of the first chunk, 0 where that is not full
+	// or not known.
+	head uint64
 }
 
 // find returns the extent that chunk n is in.
@@ -85,6 +93,10 @@ func newIndex() *index {
 		byKey:       make(map[uint64]uint32),
 		bySum:       make(map[uint64]uint32),
 		extents:     make(map[uint32][]extent),
+		groups:      make([]group, 1),
+		byTag:       make(map[uint64]uint16),
+		byHead:      make(map[uint64]uint32),
+		heads:       make(map[uint32]uint64),
 	}
 }
 
@@ -109,7 +121,13 @@ func (x *index) alive(r *record) bool {
 	if x.generations[r.gen] == nil {
 		return false
 	}
-	return r.body == 0 || x.placed(r.body)
+	if r.body == 0 {
+		return true
+	}
+	if b := x.bodies.at(r.body); b.at.gen == r.gen && !b.spans {
+		return true
+	}
+	return x.placed(r.body)
 }
 
 // placed reports whether all of a body is in generations that may be read. The
@@ -133,6 +151,9 @@ func (x *index) placed(i uint32) bool {
 func (x *index) place(i uint32) place {
 	b := x.bodies.at(i)
 	p := place{sum: b.sum, size: b.size, chunk: int64(b.chunk), at: b.at}
+	if b.chunk != 0 {
+		p.head = x.heads[i]
+	}
 	if b.spans {
 		p.others = x.extents[i]
 	}
@@ -171,6 +192,7 @@ func (x *index) intern(sum *[32]byte, size int64) uint32 {
 func (x *index) move(i uint32, p *place) {
 	b := x.bodies.at(i)
 	b.at, b.chunk, b.spans = p.at, uint32(p.chunk), len(p.others) > 0
+	x.setHead(i, p.head)
 	if b.spans {
 		x.extents[i] = p.others
 	} else {
@@ -179,7 +201,7 @@ func (x *index) move(i uint32, p *place) {
 }
 
 // put makes the record of key the one written under id in generation gen. If the
-// body has a place in p it is noted. It is not pinned. The caller holds mu.
+// body has a place in p it is noted. It is not pinned and in no group. The caller holds mu.
 func (x *index) put(key *Key, id uint64, gen uint32, sum *[32]byte, size int64, p *place) (slot uint32) {
 	var bodyIndex uint32
 	if size > 0 {
@@ -198,6 +220,7 @@ func (x *index) put(key *Key, id uint64, gen uint32, sum *[32]byte, size int64, 
 		x.objects++
 	} else {
 		x.pin(i, false)
+		x.join(i, 0)
 		x.unref(x.records.at(i).body)
 	}
 	r := x.records.at(i)
@@ -213,10 +236,7 @@ func (x *index) pin(i uint32, pinned bool) {
 		return
 	}
 	r.pinned = pinned
-	size := int64(recordCost)
-	if r.body != 0 {
-		size += x.bodies.at(r.body).size
-	}
+	size := x.cost(r)
 	if !pinned {
 		size = -size
 	}
@@ -229,6 +249,7 @@ const recordCost = 1 << 10
 // remove forgets record i. The caller holds mu.
 func (x *index) remove(i uint32) {
 	x.pin(i, false)
+	x.join(i, 0)
 	r := x.records.at(i)
 	tag := keyTag(&r.key)
 	if x.byKey[tag] == i {
@@ -274,6 +295,7 @@ func (x *index) forget(i uint32) {
 		delete(x.bySum, sumTag(&b.sum))
 	}
 	delete(x.extents, i)
+	x.setHead(i, 0)
 	*b = body{}
 	x.bodies.free(i)
 }

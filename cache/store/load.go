@@ -214,7 +214,9 @@ func (l *loader) apply(num uint32, id uint64, e *indexEntry) {
 		x.learn(&e.sum, e.size, e.place(num, id))
 	}
 	if newer {
-		x.pin(x.put(&e.key, id, num, &e.sum, e.size, nil), e.pinned)
+		i = x.put(&e.key, id, num, &e.sum, e.size, nil)
+		x.pin(i, e.pinned)
+		x.join(i, x.groupOf(e.group))
 	}
 }
 
@@ -224,7 +226,7 @@ func (e *indexEntry) place(num uint32, id uint64) *place {
 	if e.inline {
 		return &place{at: extent{gen: num, id: id}}
 	}
-	return &place{chunk: e.chunk, at: e.extents[0], others: e.extents[1:]}
+	return &place{chunk: e.chunk, at: e.extents[0], others: e.extents[1:], head: e.head}
 }
 
 // learn notes a place of a body; of two that can be read the one that begins in

@@ -10,7 +10,7 @@ import (
 // counts are kept beside the collectors because a store may be without a registry
 // and Stats reads them.
 type counts struct {
-	evicted, promoted, corrupt, written atomic.Uint64
+	evicted, promoted, corrupt, written, outgrown atomic.Uint64
 }
 
 type metrics struct {
@@ -48,6 +48,7 @@ func newMetrics(s *Store, r prometheus.Registerer) (*metrics, error) {
 	gauge("generations", "Generations that the store is made of.", func(st Stats) float64 { return float64(st.Generations) })
 	counted("evictions_total", "Objects dropped to make space.", &m.counts.evicted)
 	counted("promotions_total", "Objects copied forward because they were in use.", &m.counts.promoted)
+	counted("outgrown_total", "Objects deleted because all of their rule had reached its bound.", &m.counts.outgrown)
 	counted("corrupt_total", "Objects dropped because their bytes did not match their checksum.", &m.counts.corrupt)
 	counted("written_bytes_total", "Bytes written to disk, promotions included.", &m.counts.written)
 	m.refused = counter("refused_total", "Writes refused for lack of disk space.")

@@ -22,6 +22,7 @@ type Object struct {
 	metaOnly bool // load leaves the body alone
 	uses     uint32
 	pinned   bool
+	group    uint16
 	meta     []byte
 	inline   []byte // a small body, in a pooled buffer unless hot is set
 	slot     uint32 // of the record in the index
@@ -55,6 +56,9 @@ func (o *Object) SHA256() [32]byte { return o.place.sum }
 
 // Uses returns how often Get has found the object's key since Open.
 func (o *Object) Uses() uint32 { return o.uses }
+
+// Pinned reports whether the object was pinned when it was looked up, see CommitOptions.
+func (o *Object) Pinned() bool { return o.pinned }
 
 // Release gives up the object. Calling it again does nothing.
 func (o *Object) Release() {

@@ -14,14 +14,17 @@ const (
 	kindChunk = 'c'
 )
 
-// indexVersion is the first byte of every index entry.
-const indexVersion = 1
+// indexVersion is the first byte of every index entry. Version 1 had no groups
+// and no heads.
+const indexVersion = 2
 
 const (
 	flagTombstone = 1 << iota // the key is deleted
 	flagPlaced                // the entry says where the body is
 	flagInline                // with flagPlaced: the body is beside the metadata
 	flagPinned                // the object outlives its generation, see CommitOptions
+	flagGroup                 // the object is one of a group
+	flagHead                  // with flagPlaced: how the body begins, see place.head
 )
 
 // maxExtents bounds what a decoder allocates: 2^16 changes of generation within
@@ -43,10 +46,12 @@ type indexEntry struct {
 	key       Key
 	tombstone bool
 	pinned    bool
+	group     uint64 // its tag, 0: none
 	sum       [32]byte
 	size      int64
 	placed    bool     // the fields below are set
 	inline    bool     // the body is in the metadata entry of the same id
+	head      uint64   // see place.head, 0: not there
 	chunk     int64    // bytes per chunk, when not inline
 	extents   []extent // at least one, when not inline
 }
@@ -67,6 +72,12 @@ func (e *indexEntry) appendTo(b []byte) []byte {
 	if e.pinned {
 		flags |= flagPinned
 	}
+	if e.group != 0 {
+		flags |= flagGroup
+	}
+	if e.placed && e.head != 0 {
+		flags |= flagHead
+	}
 	b = append(b, indexVersion, flags)
 	b = append(b, e.key[:]...)
 	if !e.tombstone {
@@ -81,6 +92,12 @@ func (e *indexEntry) appendTo(b []byte) []byte {
 				b = binary.AppendUvarint(b, x.id)
 			}
 		}
+		if e.group != 0 {
+			b = binary.LittleEndian.AppendUint64(b, e.group)
+		}
+		if flags&flagHead != 0 {
+			b = binary.LittleEndian.AppendUint64(b, e.head)
+		}
 	}
 	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
 }
@@ -92,8 +109,8 @@ func decodeIndexEntry(b []byte) (indexEntry, error) {
 	if len(b) < 2+len(e.key)+4 {
 		return e, errBadRecord
 	}
-	if b[0] != indexVersion {
-		return e, fmt.Errorf("index entry of version %d, want %d", b[0], indexVersion)
+	if b[0] == 0 || b[0] > indexVersion {
+		return e, fmt.Errorf("index entry of version %d, want at most %d", b[0], indexVersion)
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
 	if checksum(body) != sum {
@@ -129,6 +146,12 @@ func decodeIndexEntry(b []byte) (indexEntry, error) {
 		if !ascending(e.extents) {
 			return e, errBadRecord
 		}
+	}
+	if flags&flagGroup != 0 && b[0] > 1 {
+		e.group = d.uint64()
+	}
+	if flags&flagHead != 0 && e.placed && b[0] > 1 {
+		e.head = d.uint64()
 	}
 	return e, d.finish()
 }
@@ -170,6 +193,12 @@ func (d *decoder) uvarint(limit uint64) uint64 {
 	}
 	d.b = d.b[n:]
 	return v
+}
+
+func (d *decoder) uint64() uint64 {
+	var b [8]byte
+	d.bytes(b[:])
+	return binary.LittleEndian.Uint64(b[:])
 }
 
 // finish returns an error unless everything was well-formed and used up.

@@ -12,7 +12,9 @@ func indexEntries() []indexEntry {
 	return []indexEntry{
 		{key: key(1), tombstone: true},
 		{key: key(2), sum: key(3)},
+		{key: key(2), sum: key(3), pinned: true, group: math.MaxUint64},
 		{key: key(2), sum: key(3), size: math.MaxInt32, placed: true, inline: true},
+		{key: key(2), sum: key(3), size: 1, placed: true, chunk: 1 << 20, extents: []extent{{gen: 1, id: 1}}, group: 1, head: 2},
 		{key: key(4), sum: key(5), size: 1 << 40, placed: true, chunk: 1 << 20, extents: []extent{
 			{gen: 1, id: 1}, {gen: 2, first: 7, id: 1}, {gen: math.MaxUint32, first: math.MaxUint32, id: math.MaxUint64},
 		}},

@@ -65,9 +65,11 @@ type Store struct {
 	// last round.
 	stuck  bool
 	rounds uint64
-	nextID uint64
-	last   uint32 // number of the newest generation
-	closed atomic.Bool
+	// shrinking is held while a group is brought below its bound.
+	shrinking sync.Mutex
+	nextID    uint64
+	last      uint32 // number of the newest generation
+	closed    atomic.Bool
 
 	// dropped holds generations that are out of the index and wait for their
 	// last reader; guarded by index.mu.
@@ -238,7 +240,7 @@ func (s *Store) find(key Key, use bool) (*Object, bool) {
 	if !x.alive(r) {
 		return nil, false
 	}
-	o := &Object{store: s, key: key, id: r.id, slot: i, record: x.generations[r.gen], uses: r.uses.Load()}
+	o := &Object{store: s, key: key, id: r.id, slot: i, record: x.generations[r.gen], uses: r.uses.Load(), pinned: r.pinned}
 	if use {
 		o.admit = r.touch() >= hotUses
 	}
@@ -280,10 +282,13 @@ func (s *Store) Create(ctx context.Context) (*Writer, error) {
 }
 
 // Put stores a record without a body under key, in place of what was there.
-func (s *Store) Put(key Key, meta []byte) error {
+func (s *Store) Put(key Key, meta []byte) error { return s.PutWith(key, meta, CommitOptions{}) }
+
+// PutWith is Put with options.
+func (s *Store) PutWith(key Key, meta []byte, o CommitOptions) error {
 	w := newWriter(s)
 	defer w.Close()
-	_, err := w.Commit(key, meta)
+	_, err := w.CommitWith(key, meta, o)
 	return err
 }
 
@@ -293,13 +298,39 @@ func (s *Store) SetMeta(key Key, meta []byte) error { return s.Link(key, key, me
 
 // Link stores a record under key, in place of what was there, with the body that is
 // stored under another key, pinned if that is. The error is fs.ErrNotExist when there is none.
-func (s *Store) Link(key, other Key, meta []byte) error {
+func (s *Store) Link(key, other Key, meta []byte) error { return s.link(key, other, meta, nil) }
+
+// LinkWith is Link, kept as o says whatever the other one is. With one key for both it
+// gives an object other metadata and other options.
+func (s *Store) LinkWith(key, other Key, meta []byte, o CommitOptions) error {
+	return s.link(key, other, meta, &o)
+}
+
+// link is LinkWith; without o, what holds for the other one holds.
+func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
 	if err := s.checkMeta(meta); err != nil {
 		return err
 	}
+	w := recordWrite{key: key, meta: meta}
+	if o != nil {
+		w.pinned, w.group = o.Pinned, s.groupFor(*o)
+	}
+	for {
+		err := s.tryLink(&w, other, o == nil)
+		if !errors.Is(err, errOverQuota) {
+			return err
+		}
+		if err := s.shrink(w.group, w.size); err != nil {
+			return err
+		}
+	}
+}
+
+// tryLink writes w with the body of the other record, and kept like that if alike is set.
+func (s *Store) tryLink(w *recordWrite, other Key, alike bool) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if err := s.ensureRoom(int64(len(meta)) + inlineMax); err != nil {
+	if err := s.ensureRoom(int64(len(w.meta)) + inlineMax); err != nil {
 		return err
 	}
 	x := s.index
@@ -307,7 +338,9 @@ func (s *Store) Link(key, other Key, meta []byte) error {
 	i := x.lookup(&other)
 	var p place
 	known := i != 0 && x.alive(x.records.at(i))
-	pinned := known && x.records.at(i).pinned
+	if known && alike {
+		w.pinned, w.group = x.records.at(i).pinned, x.records.at(i).group
+	}
 	if known && x.records.at(i).body != 0 {
 		p = x.place(x.records.at(i).body)
 	}
@@ -318,7 +351,11 @@ func (s *Store) Link(key, other Key, meta []byte) error {
 	if p.size == 0 {
 		p.sum = emptySum()
 	}
-	return s.writeRecord(recordWrite{key: key, pinned: pinned, meta: meta, sum: p.sum, size: p.size})
+	w.sum, w.size = p.sum, p.size
+	if err := s.overQuota(&w.key, w.group, w.size); err != nil {
+		return err
+	}
+	return s.writeRecord(*w)
 }
 
 // Delete removes the object under key; that there is none is no error. Objects in
@@ -361,7 +398,7 @@ func (s *Store) slot(i uint32) (*Object, bool) {
 	if r.id == 0 || !x.alive(r) {
 		return nil, false
 	}
-	o := &Object{store: s, key: r.key, id: r.id, record: x.generations[r.gen], metaOnly: true, uses: r.uses.Load(), pinned: r.pinned}
+	o := &Object{store: s, key: r.key, id: r.id, record: x.generations[r.gen], metaOnly: true, uses: r.uses.Load(), pinned: r.pinned, group: r.group}
 	o.pin(o.record)
 	o.place.sum = emptySum()
 	if r.body != 0 {

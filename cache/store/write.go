@@ -162,18 +162,19 @@ type recordWrite struct {
 	inline []byte
 	place  *place
 	pinned bool
+	group  uint16 // in index.groups
 }
 
 // writeRecord commits the record, after which the object exists. The caller
 // holds writing.
 func (s *Store) writeRecord(w recordWrite) error {
 	id := s.drawID()
-	e := indexEntry{key: w.key, pinned: w.pinned, sum: w.sum, size: w.size}
+	e := indexEntry{key: w.key, pinned: w.pinned, group: s.tagOf(w.group), sum: w.sum, size: w.size}
 	switch {
 	case w.inline != nil:
 		e.placed, e.inline = true, true
 	case w.place != nil:
-		e.placed, e.chunk = true, w.place.chunk
+		e.placed, e.chunk, e.head = true, w.place.chunk, w.place.head
 		e.extents = append([]extent{w.place.at}, w.place.others...)
 	}
 	g, err := s.append(id,
@@ -190,6 +191,7 @@ func (s *Store) writeRecord(w recordWrite) error {
 	defer s.index.mu.Unlock()
 	i := s.index.put(&w.key, id, g.num, &w.sum, w.size, p)
 	s.index.pin(i, w.pinned)
+	s.index.join(i, w.group)
 	return nil
 }
 

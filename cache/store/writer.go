@@ -2,10 +2,12 @@ package store
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -28,6 +30,13 @@ type Writer struct {
 	place  place  // of the flushed chunks; place.size is how many bytes these are
 	pins   pins
 	closed bool
+
+	// owned are the generations in which chunks of this body were written.
+	owned []*generation
+	// twin is stored content that has been the same so far, nil if there is none; shares
+	// is set when the body refers to chunks of such.
+	twin   *place
+	shares bool
 }
 
 type writerState uint8
@@ -44,6 +53,16 @@ func newWriter(s *Store) *Writer {
 	return w
 }
 
+// MaxObject returns the size in bytes of the largest body that is stored with options
+// o: half of Options.MaxSize, and no more than its group may have.
+func (s *Store) MaxObject(o CommitOptions) int64 {
+	limit := s.geo.maxSize / 2
+	if o.Group != "" && o.MaxGroup > 0 {
+		limit = min(limit, max(0, o.MaxGroup-recordCost))
+	}
+	return limit
+}
+
 // Write appends p to the body. An error, ErrNoSpace among them, is final: the
 // object cannot be committed any more, but what was written before remains
 // readable until Close.
@@ -54,7 +73,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	if limit := w.store.geo.maxSize / 2; w.size.Load()+int64(len(p)) > limit {
+	if limit := w.store.MaxObject(CommitOptions{}); w.size.Load()+int64(len(p)) > limit {
 		w.err = fmt.Errorf("object larger than half of the store, %d MiB: %w", limit>>20, ErrNoSpace)
 		return 0, w.err
 	}
@@ -115,6 +134,13 @@ func (w *Writer) flush() error {
 	n := uint32(w.place.size / s.geo.chunk)
 	size := len(w.buf)
 	chunk := sealChunk(w.buf)
+	if n == 0 && int64(size) == s.geo.chunk {
+		w.findTwin()
+	}
+	if e, ok := w.shared(n, chunk); ok {
+		w.flushed(e, size)
+		return nil
+	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.ensureRoom(int64(len(chunk))); err != nil {
@@ -127,21 +153,37 @@ func (w *Writer) flush() error {
 	if err != nil {
 		return err
 	}
+	if !slices.Contains(w.owned, g) {
+		w.owned = append(w.owned, g)
+		g.writers.Add(1)
+		w.mu.Lock()
+		w.pins.add(g)
+		w.mu.Unlock()
+	}
+	w.flushed(extent{gen: g.num, first: n, id: w.id}, size)
+	return nil
+}
+
+// flushed notes that the buffer's size bytes are at e.
+func (w *Writer) flushed(e extent, size int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.pins.has(g.num) {
-		w.pins.add(g)
-		g.writers.Add(1)
-		e := extent{gen: g.num, first: n, id: w.id}
-		if n == 0 {
-			w.place.at = e
-		} else {
-			w.place.others = append(w.place.others, e)
-		}
+	switch last := w.place.find(e.first); {
+	case e.first == 0:
+		w.place.at = e
+	case last.gen != e.gen || last.id != e.id:
+		w.place.others = append(w.place.others, e)
 	}
 	w.place.size += int64(size)
 	w.buf = w.buf[:0]
-	return nil
+}
+
+// disown lets the generations go in which the body was written.
+func (w *Writer) disown() {
+	for _, g := range w.owned {
+		g.writers.Add(-1)
+	}
+	w.owned = nil
 }
 
 // Size returns how many bytes have been written, all of which ReadAt can read.
@@ -203,6 +245,14 @@ type CommitOptions struct {
 	// whole generation is pinned. Carrying them is writing: a store a third of which
 	// is pinned writes half as much again.
 	Pinned bool
+	// Group names the objects that MaxGroup bounds, "" for none.
+	Group string
+	// MaxGroup is how many bytes the objects of Group may take together: their bodies,
+	// content of several counting for each, and 1 KiB for each record. For a new one above
+	// that those of the group that were used least go. 0: no bound. The last call's value
+	// holds for all of the group; one that is lower than what the group takes has its
+	// effect with the next new object, after the next Open too.
+	MaxGroup int64
 }
 
 // CommitWith is Commit with options. SetMeta keeps them.
@@ -217,20 +267,27 @@ func (w *Writer) CommitWith(key Key, meta []byte, o CommitOptions) (sum [32]byte
 		return sum, err
 	}
 	sum = w.Sum()
-	r := recordWrite{key: key, pinned: o.Pinned, meta: meta, sum: sum, size: w.size.Load()}
+	r := recordWrite{key: key, pinned: o.Pinned, group: w.store.groupFor(o), meta: meta, sum: sum, size: w.size.Load()}
 	if w.err = w.commit(r); w.err != nil {
 		return sum, w.err
 	}
 	w.state = committed
-	w.mu.RLock()
-	w.pins.each(func(g *generation) { g.writers.Add(-1) })
-	w.mu.RUnlock()
+	w.disown()
 	return sum, nil
 }
 
 func (w *Writer) commit(r recordWrite) error {
 	for {
+		if err := w.keepShared(&r); err != nil {
+			return err
+		}
 		done, err := w.tryCommit(r)
+		if errors.Is(err, errOverQuota) {
+			if err := w.store.shrink(r.group, r.size); err != nil {
+				return err
+			}
+			continue
+		}
 		if done || err != nil {
 			return err
 		}
@@ -248,10 +305,15 @@ func (w *Writer) tryCommit(r recordWrite) (done bool, err error) {
 	if err := s.ensureRoom(int64(len(r.meta)) + inlineMax); err != nil {
 		return false, err
 	}
+	if err := s.overQuota(&r.key, r.group, r.size); err != nil {
+		return false, err
+	}
 	switch {
 	case r.size == 0, s.stored(&r.sum, r.size):
+		r.place = nil
 	case r.size <= inlineMax:
 		r.inline = w.buf
+	case r.place != nil:
 	case w.place.size == r.size:
 		p := w.place
 		p.sum = r.sum
@@ -268,9 +330,7 @@ func (w *Writer) Close() error {
 	if w.state == ended {
 		return nil
 	}
-	if w.state == writing {
-		w.pins.each(func(g *generation) { g.writers.Add(-1) })
-	}
+	w.disown()
 	w.state = ended
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -285,8 +345,8 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// stored reports whether a body is stored in a place that will last: one in the
-// oldest quarter of the store is about to go, a fresh copy is worth more.
+// stored reports whether a body is stored in a place that will last: where it is about to
+// go, a fresh copy is worth more.
 func (s *Store) stored(sum *[32]byte, size int64) bool {
 	x := s.index
 	x.mu.RLock()
@@ -296,15 +356,5 @@ func (s *Store) stored(sum *[32]byte, size int64) bool {
 		return false
 	}
 	p := x.place(i)
-	oldest := p.at.gen
-	for _, e := range p.others {
-		oldest = min(oldest, e.gen)
-	}
-	older := 0
-	for num := range x.generations {
-		if num < oldest {
-			older++
-		}
-	}
-	return older >= len(x.generations)/4
+	return x.lasts(&p)
 }

@@ -16,8 +16,9 @@ const maxRedirects = 10
 // It is safe for concurrent use.
 type Fetcher struct {
 	// Handler answers requests whose URL is the absolute target URI, as a proxy
-	// answers its clients.
-	Handler http.HandlerFunc
+	// answers its clients, and reports whether what it sent is in the store when it
+	// returns.
+	Handler func(http.ResponseWriter, *http.Request) (stored bool)
 	// Drop makes unusable what is stored for a URL.
 	Drop func(target *url.URL)
 }
@@ -70,7 +71,7 @@ func (f *Fetcher) Fetch(ctx context.Context, it Item) Result {
 // judge says what the last answer means.
 func (f *Fetcher) judge(res *Result, u *url.URL, s *sink) {
 	res.Hit = strings.Contains(res.CacheStatus, "; hit")
-	res.Stored = res.Hit || s.kept()
+	res.Stored = s.stored
 	switch {
 	case s.status != http.StatusOK:
 		res.Err = fmt.Errorf("status %d", s.status)
@@ -81,23 +82,14 @@ func (f *Fetcher) judge(res *Result, u *url.URL, s *sink) {
 		f.Drop(u)
 		res.Err = s.mismatch
 		res.Stored = false
+	case strings.Contains(res.CacheStatus, "detail=stale-if-error"):
+		res.Err = fmt.Errorf("upstream could not be asked, and what is stored is stale: %s", res.CacheStatus)
+		res.Stored = false
 	case !res.Stored && res.CacheStatus == "":
 		res.Err = errors.New("no rule of the policy stores it")
 	case !res.Stored:
 		res.Err = fmt.Errorf("it was fetched, but not stored: %s", res.CacheStatus)
 	}
-}
-
-// kept reports whether Cache-Status says that the response is stored now: by this
-// request, by another one that it waited for, or since before, found to be current.
-func (s *sink) kept() bool {
-	for part := range strings.SplitSeq(s.header.Get("Cache-Status"), ";") {
-		switch strings.TrimSpace(part) {
-		case "stored", "collapsed", "fwd-status=304", "detail=unchanged":
-			return true
-		}
-	}
-	return false
 }
 
 func redirection(u *url.URL, s *sink) (*url.URL, bool) {
@@ -158,7 +150,7 @@ func (f *Fetcher) serve(s *sink, r *http.Request) (err error) {
 			}
 		}
 	}()
-	f.Handler(s, r)
+	s.stored = f.Handler(s, r)
 	return nil
 }
 
@@ -169,6 +161,7 @@ const maxText = 500
 type sink struct {
 	header   http.Header
 	status   int
+	stored   bool
 	bytes    int64
 	check    *Check
 	mismatch error

@@ -11,16 +11,24 @@ import (
 )
 
 // larder answers as a proxy with a cache does.
-func larder(w http.ResponseWriter, r *http.Request) {
+func larder(w http.ResponseWriter, r *http.Request) (stored bool) {
 	h := w.Header()
 	h.Set("X-Asked", r.Header.Get("Accept")+"|"+r.Header.Get("Authorization"))
 	switch r.URL.String() {
 	case "https://a.test/new":
 		h.Set("Cache-Status", "larder; fwd=uri-miss; stored")
+		stored = true
 	case "https://a.test/hit":
 		h.Set("Cache-Status", "larder; hit; ttl=60")
+		stored = true
 	case "https://a.test/validated":
 		h.Set("Cache-Status", "larder; fwd=stale; fwd-status=304; ttl=0")
+		stored = true
+	case "https://a.test/promised": // and the store would not take all of it
+		h.Set("Cache-Status", "larder; fwd=uri-miss; stored")
+	case "https://a.test/stale":
+		h.Set("Cache-Status", "larder; fwd=stale; ttl=-9; detail=stale-if-error")
+		stored = true
 	case "https://a.test/private":
 		h.Set("Cache-Status", "larder; fwd=uri-miss; detail=private")
 	case "https://a.test/passed":
@@ -28,19 +36,20 @@ func larder(w http.ResponseWriter, r *http.Request) {
 		h.Set("Location", "//b.test/there?x=1#y")
 		h.Set("Cache-Status", "larder; fwd=uri-miss; stored")
 		w.WriteHeader(http.StatusFound)
-		return
+		return true
 	case "https://b.test/there?x=1":
 		h.Set("Cache-Status", "larder; fwd=uri-miss; stored")
+		stored = true
 		if r.Header.Get("Authorization") != "" {
 			w.WriteHeader(http.StatusTeapot)
 		}
 	case "https://a.test/loop":
 		h.Set("Location", "/loop")
 		w.WriteHeader(http.StatusMovedPermanently)
-		return
+		return false
 	case "https://a.test/nowhere":
 		w.WriteHeader(http.StatusMovedPermanently)
-		return
+		return false
 	case "https://a.test/broken":
 		w.WriteHeader(http.StatusOK)
 		_, _ = io.WriteString(w, "bo")
@@ -49,12 +58,13 @@ func larder(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = io.WriteString(w, "larder: denied\n")
-		return
+		return false
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}
 	_, _ = io.WriteString(w, "bo")
 	_, _ = io.WriteString(w, "dy")
+	return stored
 }
 
 func TestFetch(t *testing.T) {
@@ -69,6 +79,8 @@ func TestFetch(t *testing.T) {
 		{path: "hit", want: Result{URL: "https://a.test/hit", Status: 200, Bytes: 4, Hit: true, Stored: true}},
 		{path: "validated", want: Result{URL: "https://a.test/validated", Status: 200, Bytes: 4, Stored: true}},
 		{path: "private", want: Result{URL: "https://a.test/private", Status: 200, Bytes: 4}, err: "fetched, but not stored: larder; fwd=uri-miss; detail=private"},
+		{path: "promised", want: Result{URL: "https://a.test/promised", Status: 200, Bytes: 4}, err: "fetched, but not stored"},
+		{path: "stale", want: Result{URL: "https://a.test/stale", Status: 200, Bytes: 4}, err: "what is stored is stale"},
 		{path: "passed", want: Result{URL: "https://a.test/passed", Status: 200, Bytes: 4}, err: "no rule"},
 		{path: "moved", want: Result{URL: "https://b.test/there?x=1", Status: 200, Bytes: 4, Stored: true}},
 		{path: "loop", want: Result{URL: "https://a.test/loop", Status: 301}, err: "more than 10 redirects"},
@@ -105,7 +117,7 @@ func TestFetch(t *testing.T) {
 func TestFetchTellsWhyItWasCut(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f := Fetcher{Handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }}
+	f := Fetcher{Handler: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }}
 	if got := f.Fetch(ctx, Item{URL: "https://a.test/"}); !errors.Is(got.Err, context.Canceled) {
 		t.Errorf("got %v", got.Err)
 	}

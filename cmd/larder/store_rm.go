@@ -41,6 +41,10 @@ drops its oldest parts.`,
 				if err != nil {
 					return err
 				}
+				if done.Removed == 0 {
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "nothing matched %s: removed none of %s\n", match, plural(done.Scanned, "response"))
+					return err
+				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %s (%s) of %d\n", plural(done.Removed, "response"), size(done.Bytes), done.Scanned)
 				return err
 			})
