@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,7 @@ func (s *Store) evictor() {
 		case <-s.evict:
 		}
 		s.reap()
+		s.settleOrTell()
 		stuck := false
 		for s.used() > s.softLimit() && !s.closed.Load() {
 			v := s.victim()
@@ -77,8 +79,13 @@ func (s *Store) evictor() {
 				// What was not copied yet is not to be lost by a restart.
 				break
 			}
-			s.drop(v)
+			if err := s.retire(v); err != nil {
+				s.log.Warn("generation of the store cannot be dropped yet", "dir", v.dir, "err", err)
+				stuck = true
+				break
+			}
 			s.reap()
+			s.settleOrTell()
 		}
 		s.writing.Lock()
 		s.stuck = stuck
@@ -107,6 +114,26 @@ func (s *Store) victim() *generation {
 	return v
 }
 
+// retire drops g and makes sure that the next Open finds no more than the index
+// holds. After an error g is still in use.
+func (s *Store) retire(g *generation) error {
+	if err := s.bury(g); err != nil {
+		return err
+	}
+	if err := g.mark(); err != nil {
+		return err
+	}
+	s.drop(g)
+	return nil
+}
+
+// settleOrTell writes the tombstones that are owed, or says in the log why it cannot.
+func (s *Store) settleOrTell() {
+	if err := s.settle(); err != nil && !errors.Is(err, ErrNoSpace) && !errors.Is(err, fs.ErrClosed) {
+		s.log.Warn("write deletions that the store owes", "dir", s.opts.Dir, "err", err)
+	}
+}
+
 // drop takes g out of the index; its objects are misses from then on.
 func (s *Store) drop(g *generation) {
 	x := s.index
@@ -117,17 +144,24 @@ func (s *Store) drop(g *generation) {
 	n := x.records.len()
 	x.mu.Unlock()
 	var removed int
+	var bodiless []Key // records that stay on disk without their body
 	// A page at a time, so that hits go on.
 	for first := uint32(1); first < n; first += slabSize {
 		x.mu.Lock()
 		for i := first; i < min(first+slabSize, n); i++ {
 			if r := x.records.at(i); r.id != 0 && !x.alive(r) {
+				if r.gen != g.num {
+					bodiless = append(bodiless, r.key)
+				}
 				x.remove(i)
 				removed++
 			}
 		}
 		x.mu.Unlock()
 	}
+	s.writing.Lock()
+	s.owe(bodiless...)
+	s.writing.Unlock()
 	s.metrics.counts.evicted.Add(uint64(removed))
 	s.log.Debug("dropped a generation of the store", "dir", g.dir, "objects", removed)
 }
@@ -391,6 +425,9 @@ func (s *Store) sealer() {
 		case <-tick.C:
 			s.syncHead()
 			later = slices.DeleteFunc(later, s.seal)
+			if s.owes() {
+				s.wakeEvictor()
+			}
 		}
 	}
 }

@@ -386,29 +386,35 @@ func (g *generation) abandon() {
 	}
 }
 
+// scanBatch is how many entries are read at a time under the generation's lock, which
+// sealing waits for.
+const scanBatch = 4096
+
 // scan calls fn for the id and value of each index entry and returns the highest id in
-// use. An entry that cannot be read is skipped: it is a miss.
-func (g *generation) scan(fn func(id uint64, value []byte)) (last uint64) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	it := g.txn.NewIterator(badger.IteratorOptions{})
-	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
-		item := it.Item()
-		id, kind, ok := parseKey(item.Key())
-		if !ok {
-			continue
-		}
-		last = max(last, id)
-		if kind != kindIndex {
-			continue
-		}
-		_ = item.Value(func(v []byte) error {
-			fn(id, v)
-			return nil
+// use. An entry that cannot be read is skipped: it is a miss. So is what follows a
+// fault, the error says.
+func (g *generation) scan(fn func(id uint64, value []byte)) (last uint64, err error) {
+	for from, more := []byte(nil), true; more && err == nil; {
+		err = g.iterate(func(it *badger.Iterator) {
+			n := 0
+			for it.Seek(from); it.Valid() && n < scanBatch; it.Next() {
+				item := it.Item()
+				n++
+				from = append(item.KeyCopy(from[:0]), 0) // the next one, if this was the last
+				if id, kind, ok := parseKey(item.Key()); ok {
+					last = max(last, id)
+					if kind == kindIndex {
+						_ = item.Value(func(v []byte) error {
+							fn(id, v)
+							return nil
+						})
+					}
+				}
+			}
+			more = n == scanBatch
 		})
 	}
-	return last
+	return last, err
 }
 
 // writable reports whether the Badger instance is open for writing.

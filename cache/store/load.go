@@ -41,7 +41,7 @@ func (s *Store) load() error {
 	}
 	s.index.loading = false
 	s.index.mu.Lock()
-	s.index.prune()
+	s.owe(s.index.prune()...)
 	s.index.mu.Unlock()
 	s.nextID = l.last
 	if len(nums) > 0 {
@@ -67,6 +67,12 @@ func (s *Store) list() ([]uint32, error) {
 		if n, ok := parseGeneration(e.Name()); ok && e.IsDir() {
 			if err := s.checkLeft(filepath.Join(s.opts.Dir, e.Name())); err != nil {
 				return nil, err
+			}
+			if marked(filepath.Join(s.opts.Dir, e.Name())) {
+				if err := s.discard(s.newGeneration(n)); err != nil {
+					return nil, err
+				}
+				continue
 			}
 			nums = append(nums, n)
 		}
@@ -181,7 +187,7 @@ func (l *loader) scan(num uint32) {
 	if g == nil {
 		return
 	}
-	last := g.scan(func(id uint64, value []byte) {
+	last, err := g.scan(func(id uint64, value []byte) {
 		e, err := decodeIndexEntry(value)
 		if err != nil {
 			l.store.metrics.counts.corrupt.Add(1)
@@ -190,6 +196,10 @@ func (l *loader) scan(num uint32) {
 		}
 		l.apply(num, id, &e)
 	})
+	if err != nil {
+		l.store.metrics.lost.Inc()
+		l.store.log.Error("generation of the store cannot be read to its end; the rest of its objects are misses", "dir", g.dir, "err", err)
+	}
 	l.mu.Lock()
 	l.last = max(l.last, last)
 	l.mu.Unlock()
@@ -242,13 +252,13 @@ func (x *index) learn(sum *[32]byte, size int64, p *place) {
 	}
 }
 
-// prune forgets records whose bytes are gone and bodies without a record. The
-// caller holds mu.
-func (x *index) prune() (removed int) {
+// prune forgets records whose bytes are gone, the keys of which it returns, and
+// bodies without a record. The caller holds mu.
+func (x *index) prune() (removed []Key) {
 	for i := uint32(1); i < x.records.len(); i++ {
 		if r := x.records.at(i); r.id != 0 && !x.alive(r) {
+			removed = append(removed, r.key)
 			x.remove(i)
-			removed++
 		}
 	}
 	for i := uint32(1); i < x.bodies.len(); i++ {

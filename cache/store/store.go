@@ -67,6 +67,8 @@ type Store struct {
 	rounds uint64
 	nextID uint64
 	last   uint32 // number of the newest generation
+	// owed are keys whose tombstones are still to be written, see tombstone.go.
+	owed   map[Key]struct{}
 	closed atomic.Bool
 
 	// dropped holds generations that are out of the index and wait for their
@@ -110,6 +112,7 @@ func openAfter(o Options, last uint32, left []os.FileInfo) (*Store, error) {
 		evict:   make(chan struct{}, 1),
 		sealing: make(chan *generation, 64),
 		quit:    make(chan struct{}),
+		owed:    make(map[Key]struct{}),
 		left:    left,
 	}
 	s.room.L = &s.writing
@@ -156,6 +159,11 @@ func (s *Store) open() (err error) {
 // Close waits for the store's goroutines and closes it. Objects and writers
 // still in use fail with fs.ErrClosed from then on.
 func (s *Store) Close() error {
+	if !s.closed.Load() {
+		if err := s.settle(); err != nil && !errors.Is(err, fs.ErrClosed) {
+			s.log.Error("deletions that the store could not take are undone by the next start", "dir", s.opts.Dir, "err", err)
+		}
+	}
 	s.writing.Lock()
 	if s.closed.Swap(true) {
 		s.writing.Unlock()
@@ -322,15 +330,13 @@ func (s *Store) Link(key, other Key, meta []byte) error {
 }
 
 // Delete removes the object under key; that there is none is no error. Objects in
-// use go on being readable. After an error the object is gone too, but may be back
-// after the next Open.
+// use go on being readable. After an error the object is gone too, and the store goes
+// on trying to note that on disk, to the last in Close; if it cannot, the object is
+// back after the next Open.
 func (s *Store) Delete(key Key) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.index.mu.RLock()
-	known := s.index.lookup(&key) != 0
-	s.index.mu.RUnlock()
-	if !known {
+	if !s.onDisk(&key) {
 		if s.closed.Load() {
 			return fs.ErrClosed
 		}
@@ -339,16 +345,20 @@ func (s *Store) Delete(key Key) error {
 	return s.deleteLocked(key)
 }
 
+// onDisk reports whether the next Open would find the object under key, which it
+// may though the index does not hold it. The caller holds writing.
+func (s *Store) onDisk(key *Key) bool {
+	if _, owed := s.owed[*key]; owed {
+		return true
+	}
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return s.index.lookup(key) != 0
+}
+
 // deleteLocked writes that key is gone and forgets it. The caller holds writing.
 func (s *Store) deleteLocked(key Key) error {
-	id := s.drawID()
-	e := indexEntry{key: key, tombstone: true}
-	_, err := s.append(id, keyValue{entryKey(id, kindIndex), e.appendTo(nil)})
-	s.index.mu.Lock()
-	defer s.index.mu.Unlock()
-	if i := s.index.lookup(&key); i != 0 {
-		s.index.remove(i)
-	}
+	_, err := s.deleteKnown([]Key{key})
 	return err
 }
 

@@ -75,12 +75,17 @@ func (s *Store) ensureRoom(need int64) error {
 // append commits entries to the head and returns the generation that took them.
 // The caller holds writing.
 func (s *Store) append(id uint64, entries ...keyValue) (*generation, error) {
+	return s.appendWithin(0, id, entries...)
+}
+
+// appendWithin is append that may take spare bytes of the reserve.
+func (s *Store) appendWithin(spare int64, id uint64, entries ...keyValue) (*generation, error) {
 	if s.closed.Load() {
 		return nil, fs.ErrClosed
 	}
 	logBytes, walBytes := sizes(entries)
 	need := logBytes + walBytes
-	if err := s.checkFree(need); err != nil {
+	if err := s.checkFree(need - spare); err != nil {
 		s.metrics.refused.Inc()
 		return nil, err
 	}
