@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // load opens every generation in the folder and fills the index.
@@ -136,6 +137,9 @@ func (l *loader) open(num uint32, newest bool) {
 // openAs opens g for writing if it is to be the head, else read-only.
 func (l *loader) openAs(g *generation, head bool) error {
 	s := l.store
+	if err := legible(g.dir); err != nil {
+		return err
+	}
 	sealed := g.sealed()
 	if sealed && !head {
 		err := g.open(true)
@@ -154,11 +158,45 @@ func (l *loader) openAs(g *generation, head bool) error {
 	if err := g.open(false); err != nil || head {
 		return err
 	}
-	return g.seal()
+	err := g.seal()
+	if err != nil && g.readable() {
+		s.log.Warn("generation of the store is served, but has to be recovered again by the next start", "dir", g.dir, "err", err)
+		return nil
+	}
+	return err
+}
+
+// legible returns an error if a table or write-ahead log in dir cannot be read.
+// Badger reads them through maps and in goroutines of its own, where a bad sector is the
+// end of the process. What is read here it finds in the page cache.
+func legible(dir string) error {
+	for _, pattern := range []string{"*.sst", "*.mem"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if err := readThrough(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func readThrough(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
 }
 
 // readable returns an error if the files in dir cannot be read for a reason that
-// says nothing about what is in them: permissions, too many open files, a bad disk.
+// says nothing about what is in them: permissions, too many open files. A sector that
+// is bad is as if it had been overwritten.
 func readable(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -171,7 +209,7 @@ func readable(dir string) error {
 		}
 		_, err = f.Read(make([]byte, 1))
 		f.Close()
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.EIO) {
 			return err
 		}
 	}

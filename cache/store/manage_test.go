@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -270,7 +271,13 @@ func TestScrubEndsWithItsContextAndTheStore(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || got.Damaged != 0 || got.Bytes > 5<<20 {
 		t.Errorf("cancelled: %+v, %v", got, err)
 	}
-	go s.Close()
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	defer closing.Wait()
 	for {
 		got, err := s.Scrub(t.Context(), 0, nil)
 		if got.Damaged != 0 {

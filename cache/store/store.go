@@ -74,6 +74,8 @@ type Store struct {
 	// dropped holds generations that are out of the index and wait for their
 	// last reader; guarded by index.mu.
 	dropped []*generation
+	// failed is how many of them could not be removed; it is the evictor's own.
+	failed int
 
 	evict   chan struct{}    // wakes the evictor
 	sealing chan *generation // full generations, for the sealer
@@ -82,17 +84,19 @@ type Store struct {
 
 	// left are folders of generations whose instances were given up, see Reopen.
 	left []os.FileInfo
+	// abandoned counts Badger instances that stay in memory until the process ends.
+	abandoned *atomic.Int64
 }
 
 // Open opens the store in o.Dir, making it at need. Everything that was
 // committed before is there again, whether the last process closed the store or was
 // killed. A second process gets a *LockedError, a folder in another format a
 // *FormatError.
-func Open(o Options) (*Store, error) { return openAfter(o, 0, nil) }
+func Open(o Options) (*Store, error) { return openAfter(o, &Store{abandoned: new(atomic.Int64)}) }
 
-// openAfter is Open with what an earlier Store of this process has left: the last
-// number of a generation, and the folders of those that were not closed.
-func openAfter(o Options, last uint32, left []os.FileInfo) (*Store, error) {
+// openAfter is Open after an earlier Store of this process was closed, of which it
+// takes the last number of a generation and what was not closed.
+func openAfter(o Options, earlier *Store) (*Store, error) {
 	if o.MaxSize < minSize {
 		return nil, fmt.Errorf("open store %s: a size of %d bytes is too small, give at least %d", o.Dir, o.MaxSize, minSize)
 	}
@@ -113,14 +117,16 @@ func openAfter(o Options, last uint32, left []os.FileInfo) (*Store, error) {
 		sealing: make(chan *generation, 64),
 		quit:    make(chan struct{}),
 		owed:    make(map[Key]struct{}),
-		left:    left,
+		left:    earlier.left,
+
+		abandoned: earlier.abandoned,
 	}
 	s.room.L = &s.writing
 	s.buffers.chunkSize = s.geo.chunk
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	s.last = max(s.last, last)
+	s.last = max(s.last, earlier.last)
 	s.workers.Go(s.evictor)
 	s.workers.Go(s.sealer)
 	s.wakeEvictor()

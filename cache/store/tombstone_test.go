@@ -50,9 +50,13 @@ func quiet(t *testing.T, s *Store) {
 			}
 		}
 		for _, g := range s.index.generations {
-			if g != head && g.writable() {
+			if g == head {
+				continue
+			}
+			if g.writable() || !g.life.TryLock() {
 				return false
 			}
+			g.life.Unlock()
 		}
 		return true
 	})

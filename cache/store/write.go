@@ -113,7 +113,8 @@ func (s *Store) appendWithin(spare int64, id uint64, entries ...keyValue) (*gene
 // headFor returns the generation that takes the next need bytes. The caller holds
 // writing.
 func (s *Store) headFor(need int64) (*generation, error) {
-	if s.head != nil && s.head.used.Load()+need > s.geo.generation {
+	// After a fault, Badger may wait for ever for a lock of its own.
+	if s.head != nil && (s.head.used.Load()+need > s.geo.generation || s.head.faulted.Load()) {
 		s.retireHead()
 	}
 	if s.head != nil {
@@ -146,7 +147,7 @@ func (s *Store) retireHead() {
 }
 
 func (s *Store) newGeneration(num uint32) *generation {
-	return &generation{num: num, dir: generationDir(s.opts.Dir, num), geo: s.geo, log: s.log}
+	return &generation{num: num, dir: generationDir(s.opts.Dir, num), geo: s.geo, log: s.log, abandoned: s.abandoned}
 }
 
 // checkMeta bounds metadata: it is held in memory for every object in use.
