@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -48,8 +49,15 @@ func (s *Store) load() error {
 	if len(nums) > 0 {
 		s.last = nums[len(nums)-1]
 	}
+	if s.index.objects > manyObjects {
+		// Reading the entries leaves garbage, which the collector would give back late.
+		debug.FreeOSMemory()
+	}
 	return nil
 }
+
+// manyObjects is from how many objects on a collection is worth its time at Open.
+const manyObjects = 1 << 13
 
 // list returns the numbers of the generations in order, and removes what an
 // unfinished removal left.
