@@ -220,6 +220,7 @@ func (g *storage) tend(ctx context.Context) {
 		case <-tick.C:
 			if s := g.current.Load(); s != nil {
 				g.judge("check", s.Check())
+				g.judge("delete", g.settle(s))
 			}
 		}
 		for try := 0; g.broken.Load(); try++ {
@@ -297,7 +298,8 @@ func (g *storage) probe(s *store.Store) error {
 	return g.settle(s)
 }
 
-// settle does the deletions that are owed.
+// settle does the deletions that are owed. (Those that a store refuses for lack of
+// space it owes itself.)
 func (g *storage) settle(s *store.Store) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -314,7 +316,14 @@ func (g *storage) settle(s *store.Store) error {
 // opened here; the first one is the caller's.
 func (g *storage) close() error {
 	g.work.Wait()
-	if s := g.current.Load(); s != nil && g.own.Load() {
+	s := g.current.Load()
+	if s == nil {
+		return nil
+	}
+	if err := g.settle(s); err != nil && !errors.Is(err, fs.ErrClosed) {
+		g.log.Error("what was removed while the store could not be written to may be back after a restart", "err", err)
+	}
+	if g.own.Load() {
 		return s.Close()
 	}
 	return nil

@@ -219,3 +219,23 @@ func TestWhatIsNoBrokenStore(t *testing.T) {
 		t.Error("an input/output error is not taken for a broken store")
 	}
 }
+
+// TestOwedDeletionsAreDoneWhileTheStoreWorks owes a deletion to a store that nothing
+// else is wrong with: nobody will find it broken, and mended.
+func TestOwedDeletionsAreDoneWhileTheStoreWorks(t *testing.T) {
+	w := newWorldWith(t, &Rule{Mode: Immutable}, paths, quick(Options{}), store.Options{})
+	w.get("/a").want(t, 200, []byte("body of /a"), "larder; fwd=uri-miss; stored")
+	eventually(t, "it is stored", func() bool { return w.stored() == 1 })
+	var key store.Key
+	for info, err := range w.cache.Store().All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		key = info.Key
+	}
+	g := w.cache.store
+	g.mu.Lock()
+	g.owed[key] = struct{}{}
+	g.mu.Unlock()
+	eventually(t, "it is removed", func() bool { return w.stored() == 0 })
+}

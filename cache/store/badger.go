@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -54,10 +55,10 @@ func newGeometry(maxSize int64, generations int) geometry {
 const valueThreshold = 512
 
 // badgerOptions are the options that served (measured in the design).
-func (g geometry) badgerOptions(dir string, readOnly bool, log *slog.Logger) badger.Options {
+func (g geometry) badgerOptions(dir string, readOnly bool, log *badgerLog) badger.Options {
 	o := badger.DefaultOptions(dir)
 	o.ReadOnly = readOnly
-	o.Logger = badgerLog{log}
+	o.Logger = log
 	// The store's own lock keeps other processes out. Badger's would be held for a
 	// moment longer by any child that happens to be between fork and exec while a
 	// generation is closed and opened again.
@@ -86,14 +87,33 @@ func (g geometry) badgerOptions(dir string, readOnly bool, log *slog.Logger) bad
 
 // badgerLog hands Badger's messages to slog: its errors are warnings of ours,
 // for whatever follows from them is reported by the store itself.
-type badgerLog struct{ log *slog.Logger }
+type badgerLog struct {
+	log *slog.Logger
 
-func (l badgerLog) Errorf(format string, a ...any)   { l.print(slog.LevelWarn, format, a) }
-func (l badgerLog) Warningf(format string, a ...any) { l.print(slog.LevelWarn, format, a) }
-func (l badgerLog) Infof(format string, a ...any)    { l.print(slog.LevelDebug, format, a) }
-func (l badgerLog) Debugf(format string, a ...any)   { l.print(slog.LevelDebug, format, a) }
+	mu     sync.RWMutex // held shared while a message is written
+	silent bool
+}
 
-func (l badgerLog) print(level slog.Level, format string, a []any) {
+func (l *badgerLog) Errorf(format string, a ...any)   { l.print(slog.LevelWarn, format, a) }
+func (l *badgerLog) Warningf(format string, a ...any) { l.print(slog.LevelWarn, format, a) }
+func (l *badgerLog) Infof(format string, a ...any)    { l.print(slog.LevelDebug, format, a) }
+func (l *badgerLog) Debugf(format string, a ...any)   { l.print(slog.LevelDebug, format, a) }
+
+// silence ends all messages, of an instance that is left behind: Badger tells of each
+// try to write what it holds, once a second and for ever. When it returns none is
+// being written any more.
+func (l *badgerLog) silence() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.silent = true
+}
+
+func (l *badgerLog) print(level slog.Level, format string, a []any) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.silent {
+		return
+	}
 	if l.log.Enabled(context.Background(), level) {
 		l.log.Log(context.Background(), level, "badger", "msg", strings.TrimSpace(fmt.Sprintf(format, a...)))
 	}

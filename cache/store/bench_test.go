@@ -57,6 +57,38 @@ func BenchmarkFill(b *testing.B) {
 	}
 }
 
+// BenchmarkSeal measures for how long hits on a generation wait while it is sealed.
+func BenchmarkSeal(b *testing.B) {
+	for _, bm := range []struct {
+		name string
+		size int
+	}{{"2KB", 2000}, {"4MiB", 4 << 20}} {
+		b.Run(bm.name, func(b *testing.B) {
+			s := open(b, Options{MaxSize: 8 << 30})
+			body := content(1, bm.size)
+			n := 0
+			for b.Loop() {
+				b.StopTimer()
+				for s.head == nil || s.head.used.Load() < s.geo.generation*15/16 {
+					n++
+					k := key(n)
+					copy(body, k[:])
+					fill(b, s, k, make([]byte, 400), body)
+				}
+				g := s.head
+				s.head = nil
+				if err := g.sync(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if err := g.turn(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkOpen opens a store of many objects, and reports what a hit costs in it.
 func BenchmarkOpen(b *testing.B) {
 	for _, n := range []int{1000, 1_000_000} {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,10 @@ const promotionShare = 8
 // more that is in use is left in place and a younger one goes, since dropping it
 // would lose objects and free nothing.
 const maxPinnedDrops = 2
+
+// maxFailedDrops is how many dropped generations may be on a disk that does not
+// remove them before the others are spared: dropping them would free nothing either.
+const maxFailedDrops = 2
 
 // softLimit is where dropping begins, hardLimit where writers wait for it to end,
 // copyLimit where promotion ends. Until the old generation is gone the store holds both
@@ -65,6 +70,7 @@ func (s *Store) evictor() {
 		case <-s.evict:
 		}
 		s.reap()
+		s.settleOrTell()
 		stuck := false
 		for s.used() > s.softLimit() && !s.closed.Load() {
 			v := s.victim()
@@ -77,8 +83,13 @@ func (s *Store) evictor() {
 				// What was not copied yet is not to be lost by a restart.
 				break
 			}
-			s.drop(v)
+			if err := s.retire(v); err != nil {
+				s.log.Warn("generation of the store cannot be dropped yet", "dir", v.dir, "err", err)
+				stuck = true
+				break
+			}
 			s.reap()
+			s.settleOrTell()
 		}
 		s.writing.Lock()
 		s.stuck = stuck
@@ -95,6 +106,9 @@ func (s *Store) victim() *generation {
 	x := s.index
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	if s.failed > maxFailedDrops {
+		return nil
+	}
 	var v *generation
 	for _, g := range x.generations {
 		switch {
@@ -107,6 +121,26 @@ func (s *Store) victim() *generation {
 	return v
 }
 
+// retire drops g and makes sure that the next Open finds no more than the index
+// holds. After an error g is still in use.
+func (s *Store) retire(g *generation) error {
+	if err := s.bury(g); err != nil {
+		return err
+	}
+	if err := g.mark(); err != nil {
+		return err
+	}
+	s.drop(g)
+	return nil
+}
+
+// settleOrTell writes the tombstones that are owed, or says in the log why it cannot.
+func (s *Store) settleOrTell() {
+	if err := s.settle(); err != nil && !errors.Is(err, ErrNoSpace) && !errors.Is(err, fs.ErrClosed) {
+		s.log.Warn("write deletions that the store owes", "dir", s.opts.Dir, "err", err)
+	}
+}
+
 // drop takes g out of the index; its objects are misses from then on.
 func (s *Store) drop(g *generation) {
 	x := s.index
@@ -117,17 +151,24 @@ func (s *Store) drop(g *generation) {
 	n := x.records.len()
 	x.mu.Unlock()
 	var removed int
+	var bodiless []Key // records that stay on disk without their body
 	// A page at a time, so that hits go on.
 	for first := uint32(1); first < n; first += slabSize {
 		x.mu.Lock()
 		for i := first; i < min(first+slabSize, n); i++ {
 			if r := x.records.at(i); r.id != 0 && !x.alive(r) {
+				if r.gen != g.num {
+					bodiless = append(bodiless, r.key)
+				}
 				x.remove(i)
 				removed++
 			}
 		}
 		x.mu.Unlock()
 	}
+	s.writing.Lock()
+	s.owe(bodiless...)
+	s.writing.Unlock()
 	s.metrics.counts.evicted.Add(uint64(removed))
 	s.log.Debug("dropped a generation of the store", "dir", g.dir, "objects", removed)
 }
@@ -135,35 +176,54 @@ func (s *Store) drop(g *generation) {
 // reap removes dropped generations that nobody reads any more. They count as
 // used until their files are gone. Only the evictor calls it.
 func (s *Store) reap() {
-	x := s.index
-	x.mu.RLock()
+	s.failed = 0
+	for _, g := range s.free() {
+		if g.writable() && !s.mayClose() {
+			g.abandon()
+		} else if err := g.close(); err != nil {
+			s.log.Warn("close a dropped generation of the store", "err", err)
+		}
+		if err := s.remove(g); err != nil {
+			s.failed++
+			if !g.told {
+				g.told = true
+				s.log.Error("a dropped generation of the store cannot be removed; its space counts as used, and it is tried again", "dir", g.dir, "err", err)
+			}
+			continue
+		}
+		s.index.mu.Lock()
+		s.dropped = slices.DeleteFunc(s.dropped, func(d *generation) bool { return d == g })
+		s.index.mu.Unlock()
+	}
+}
+
+// free returns the dropped generations that nobody reads any more.
+func (s *Store) free() []*generation {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
 	var done []*generation
 	for _, g := range s.dropped {
 		if g.pins.Load() == 0 {
 			done = append(done, g)
 		}
 	}
-	x.mu.RUnlock()
-	for _, g := range done {
-		if g.writable() && !s.mayClose() {
-			g.abandon()
-		} else if err := g.close(); err != nil {
-			s.log.Warn("close a dropped generation of the store", "err", err)
-		}
-		if err := s.discard(g); err != nil {
-			s.log.Error("remove a dropped generation of the store", "err", err)
-		}
-		x.mu.Lock()
-		s.dropped = slices.DeleteFunc(s.dropped, func(d *generation) bool { return d == g })
-		x.mu.Unlock()
+	return done
+}
+
+// remove removes the folder of g, if it is in the store's own.
+func (s *Store) remove(g *generation) error {
+	if err := s.ours(); err != nil {
+		return err
 	}
+	return s.discard(g)
 }
 
 // discard removes the folder of g. It is renamed first: half a generation must
 // not be found at the next Open.
 func (s *Store) discard(g *generation) error {
 	trash := filepath.Join(s.opts.Dir, fmt.Sprintf("%s%08x", trashPrefix, g.num))
-	if err := os.Rename(g.dir, trash); err != nil {
+	// It may have been renamed by an earlier try.
+	if err := os.Rename(g.dir, trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.RemoveAll(trash)
@@ -391,11 +451,15 @@ func (s *Store) sealer() {
 		case <-tick.C:
 			s.syncHead()
 			later = slices.DeleteFunc(later, s.seal)
+			if s.owes() || len(s.free()) > 0 {
+				s.wakeEvictor()
+			}
 		}
 	}
 }
 
-// seal seals g, or drops it when that fails; false means that it must be tried again.
+// seal seals g; false means that it must be tried again. It is dropped only when it
+// cannot be read any more, and not for want of something that may pass.
 func (s *Store) seal(g *generation) (done bool) {
 	if g.dropped.Load() {
 		return true
@@ -403,17 +467,34 @@ func (s *Store) seal(g *generation) (done bool) {
 	if !s.mayClose() {
 		return false
 	}
-	if err := g.seal(); err != nil {
-		if errors.Is(err, errStuck) {
-			s.leftBehind(g)
-		}
-		s.log.Error("generation of the store cannot be sealed and is dropped", "dir", g.dir, "err", err)
-		s.metrics.lost.Inc()
-		s.drop(g)
-		s.wakeEvictor()
+	err := g.seal()
+	stuck := errors.Is(err, errStuck)
+	switch {
+	case err == nil:
+		return true
+	case g.readable():
+		s.log.Warn("generation of the store is complete, but will have to be recovered by the next start", "dir", g.dir, "err", err)
+		return true
+	case !stuck && (g.failures < sealTries || readable(g.dir) != nil):
+		s.log.Warn("generation of the store cannot be opened again; it is tried again soon", "dir", g.dir, "err", err)
+		return false
 	}
+	if stuck {
+		s.leftBehind(g)
+	}
+	s.log.Error("generation of the store cannot be opened again and is dropped", "dir", g.dir, "err", err)
+	s.metrics.lost.Inc()
+	if err := errors.Join(s.bury(g), g.mark()); err != nil {
+		s.log.Error("what was in a generation that is dropped may be back after the next start", "dir", g.dir, "err", err)
+	}
+	s.drop(g)
+	s.wakeEvictor()
 	return true
 }
+
+// sealTries is how often a generation is opened that was closed before it is given
+// up, if its files can be read.
+const sealTries = 3
 
 func (s *Store) syncHead() {
 	s.writing.Lock()

@@ -43,14 +43,22 @@ type generation struct {
 	// dropped is set when the generation is out of the index.
 	dropped atomic.Bool
 
+	// abandoned counts, for the store, instances that were left behind in memory.
+	abandoned *atomic.Int64
+
 	// life serializes sealing and closing.
 	life sync.Mutex
+	// failures is how often the sealer could not open it again, told whether the evictor
+	// has said that it cannot be removed.
+	failures int
+	told     bool
 
 	// mu is held shared for the time of each read, exclusively while the Badger
 	// instance is replaced or closed. It guards what follows.
 	mu       sync.RWMutex
 	db       *badger.DB
 	txn      *badger.Txn // reads everything committed; safe for concurrent Get
+	voice    *badgerLog  // of db
 	readOnly bool
 
 	// The head's own, guarded by Store.writing.
@@ -111,8 +119,13 @@ func (g *generation) start(readOnly bool) error {
 			return err
 		}
 	}
-	db, err := openBadger(g.geo.badgerOptions(g.dir, readOnly, g.log))
+	voice := &badgerLog{log: g.log}
+	db, err := openBadger(g.geo.badgerOptions(g.dir, readOnly, voice))
 	if err != nil {
+		if errors.Is(err, errFault) {
+			voice.silence()
+			g.abandoned.Add(1)
+		}
 		return fmt.Errorf("open generation %s: %w", g.dir, err)
 	}
 	if !readOnly {
@@ -125,7 +138,7 @@ func (g *generation) start(readOnly bool) error {
 	if info, err := os.Stat(g.dir); err == nil && !readOnly {
 		g.folder = info
 	}
-	g.db, g.txn, g.readOnly = db, db.NewTransactionAt(math.MaxUint64, false), readOnly
+	g.db, g.txn, g.voice, g.readOnly = db, db.NewTransactionAt(math.MaxUint64, false), voice, readOnly
 	return g.measure()
 }
 
@@ -321,22 +334,46 @@ func syncPath(path string) error {
 }
 
 // seal closes the generation cleanly and opens it again read-only. Reads wait
-// meanwhile, so the bulk is synced before.
+// meanwhile, so the bulk is synced before. After an error it may be readable all the
+// same: what is then missing is the mark, or the certainty that all of it is on the
+// disk, and the next Open recovers it as after a crash.
 func (g *generation) seal() error {
 	g.life.Lock()
 	defer g.life.Unlock()
-	if g.readOnly || g.db == nil || g.faulted.Load() {
+	if g.readOnly || g.faulted.Load() {
 		return nil
 	}
-	if err := g.sync(); err != nil {
-		return err
+	unclean := g.sync()
+	if err := g.turn(); err != nil {
+		unclean = errors.Join(unclean, err)
 	}
+	if unclean != nil {
+		return unclean
+	}
+	return g.markSealed()
+}
+
+// turn exchanges the instance that writes for one that only reads. If it could only
+// not be closed cleanly the error says so, and it is exchanged all the same.
+func (g *generation) turn() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.shut(); err != nil {
+	unclean := g.shut()
+	if errors.Is(unclean, errStuck) {
+		return unclean
+	}
+	if err := g.start(true); err != nil {
+		g.failures++
 		return err
 	}
-	return g.start(true)
+	return unclean
+}
+
+// readable reports whether reads find an open instance.
+func (g *generation) readable() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.txn != nil
 }
 
 // close ends the Badger instance; reads fail with fs.ErrClosed from then on.
@@ -345,29 +382,34 @@ func (g *generation) close() error {
 	defer g.life.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.shut()
+	clean := g.db != nil && !g.readOnly && !g.faulted.Load()
+	if err := g.shut(); err != nil || !clean {
+		return err
+	}
+	return g.markSealed()
 }
 
-// shut closes the Badger instance and marks it as sealed. The caller holds mu.
+// shut closes the Badger instance. The caller holds mu.
 func (g *generation) shut() error {
-	db, readOnly := g.db, g.readOnly
-	g.db, g.txn = nil, nil
-	if g.ahead != nil {
-		g.ahead.close()
-		g.ahead = nil
+	db := g.forget()
+	if db == nil {
+		return nil
 	}
-	if db == nil || g.faulted.Load() {
+	if g.faulted.Load() {
+		g.leave()
 		return nil
 	}
 	if err := g.closeDB(db); err != nil {
 		return fmt.Errorf("close generation %s: %w", g.dir, err)
 	}
-	if readOnly {
-		return nil
-	}
+	return nil
+}
+
+// markSealed notes that the generation was closed cleanly.
+func (g *generation) markSealed() error {
 	chmodFiles(g.dir)
 	if err := writeFileSync(filepath.Join(g.dir, sealedFile), nil); err != nil {
-		return err
+		return fmt.Errorf("mark generation %s as complete: %w", g.dir, noSpace(err))
 	}
 	return syncPath(g.dir)
 }
@@ -379,36 +421,59 @@ func (g *generation) abandon() {
 	defer g.life.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.forget() != nil {
+		g.leave()
+	}
+}
+
+// forget takes the Badger instance away from readers and writers, and returns it. The
+// caller holds mu.
+func (g *generation) forget() *badger.DB {
+	db := g.db
 	g.db, g.txn = nil, nil
 	if g.ahead != nil {
 		g.ahead.close()
 		g.ahead = nil
 	}
+	return db
 }
 
+// leave leaves the instance that was forgotten in memory, silent from now on. The
+// caller holds mu.
+func (g *generation) leave() {
+	g.voice.silence()
+	g.abandoned.Add(1)
+}
+
+// scanBatch is how many entries are read at a time under the generation's lock, which
+// sealing waits for.
+const scanBatch = 4096
+
 // scan calls fn for the id and value of each index entry and returns the highest id in
-// use. An entry that cannot be read is skipped: it is a miss.
-func (g *generation) scan(fn func(id uint64, value []byte)) (last uint64) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	it := g.txn.NewIterator(badger.IteratorOptions{})
-	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
-		item := it.Item()
-		id, kind, ok := parseKey(item.Key())
-		if !ok {
-			continue
-		}
-		last = max(last, id)
-		if kind != kindIndex {
-			continue
-		}
-		_ = item.Value(func(v []byte) error {
-			fn(id, v)
-			return nil
+// use. An entry that cannot be read is skipped: it is a miss. So is what follows a
+// fault, the error says.
+func (g *generation) scan(fn func(id uint64, value []byte)) (last uint64, err error) {
+	for from, more := []byte(nil), true; more && err == nil; {
+		err = g.iterate(func(it *badger.Iterator) {
+			n := 0
+			for it.Seek(from); it.Valid() && n < scanBatch; it.Next() {
+				item := it.Item()
+				n++
+				from = append(item.KeyCopy(from[:0]), 0) // the next one, if this was the last
+				if id, kind, ok := parseKey(item.Key()); ok {
+					last = max(last, id)
+					if kind == kindIndex {
+						_ = item.Value(func(v []byte) error {
+							fn(id, v)
+							return nil
+						})
+					}
+				}
+			}
+			more = n == scanBatch
 		})
 	}
-	return last
+	return last, err
 }
 
 // writable reports whether the Badger instance is open for writing.

@@ -7,7 +7,7 @@ import (
 )
 
 // The index says for every key in which generation its record is and where its
-// bytes are. It is held in slabs and maps without pointers, about 170 bytes per
+// bytes are. It is held in slabs and maps without pointers, about 225 bytes per
 // object, so that a million objects cost the garbage collector nothing.
 type index struct {
 	// mu guards everything below; heat counters alone are written under the

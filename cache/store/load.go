@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // load opens every generation in the folder and fills the index.
@@ -41,14 +43,21 @@ func (s *Store) load() error {
 	}
 	s.index.loading = false
 	s.index.mu.Lock()
-	s.index.prune()
+	s.owe(s.index.prune()...)
 	s.index.mu.Unlock()
 	s.nextID = l.last
 	if len(nums) > 0 {
 		s.last = nums[len(nums)-1]
 	}
+	if s.index.objects > manyObjects {
+		// Reading the entries leaves garbage, which the collector would give back late.
+		debug.FreeOSMemory()
+	}
 	return nil
 }
+
+// manyObjects is from how many objects on a collection is worth its time at Open.
+const manyObjects = 1 << 13
 
 // list returns the numbers of the generations in order, and removes what an
 // unfinished removal left.
@@ -67,6 +76,12 @@ func (s *Store) list() ([]uint32, error) {
 		if n, ok := parseGeneration(e.Name()); ok && e.IsDir() {
 			if err := s.checkLeft(filepath.Join(s.opts.Dir, e.Name())); err != nil {
 				return nil, err
+			}
+			if marked(filepath.Join(s.opts.Dir, e.Name())) {
+				if err := s.discard(s.newGeneration(n)); err != nil {
+					return nil, err
+				}
+				continue
 			}
 			nums = append(nums, n)
 		}
@@ -130,6 +145,9 @@ func (l *loader) open(num uint32, newest bool) {
 // openAs opens g for writing if it is to be the head, else read-only.
 func (l *loader) openAs(g *generation, head bool) error {
 	s := l.store
+	if err := legible(g.dir); err != nil {
+		return err
+	}
 	sealed := g.sealed()
 	if sealed && !head {
 		err := g.open(true)
@@ -148,11 +166,45 @@ func (l *loader) openAs(g *generation, head bool) error {
 	if err := g.open(false); err != nil || head {
 		return err
 	}
-	return g.seal()
+	err := g.seal()
+	if err != nil && g.readable() {
+		s.log.Warn("generation of the store is served, but has to be recovered again by the next start", "dir", g.dir, "err", err)
+		return nil
+	}
+	return err
+}
+
+// legible returns an error if a table or write-ahead log in dir cannot be read.
+// Badger reads them through maps and in goroutines of its own, where a bad sector is the
+// end of the process. What is read here it finds in the page cache.
+func legible(dir string) error {
+	for _, pattern := range []string{"*.sst", "*.mem"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if err := readThrough(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func readThrough(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
 }
 
 // readable returns an error if the files in dir cannot be read for a reason that
-// says nothing about what is in them: permissions, too many open files, a bad disk.
+// says nothing about what is in them: permissions, too many open files. A sector that
+// is bad is as if it had been overwritten.
 func readable(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -165,7 +217,7 @@ func readable(dir string) error {
 		}
 		_, err = f.Read(make([]byte, 1))
 		f.Close()
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.EIO) {
 			return err
 		}
 	}
@@ -181,7 +233,7 @@ func (l *loader) scan(num uint32) {
 	if g == nil {
 		return
 	}
-	last := g.scan(func(id uint64, value []byte) {
+	last, err := g.scan(func(id uint64, value []byte) {
 		e, err := decodeIndexEntry(value)
 		if err != nil {
 			l.store.metrics.counts.corrupt.Add(1)
@@ -190,6 +242,10 @@ func (l *loader) scan(num uint32) {
 		}
 		l.apply(num, id, &e)
 	})
+	if err != nil {
+		l.store.metrics.lost.Inc()
+		l.store.log.Error("generation of the store cannot be read to its end; the rest of its objects are misses", "dir", g.dir, "err", err)
+	}
 	l.mu.Lock()
 	l.last = max(l.last, last)
 	l.mu.Unlock()
@@ -244,13 +300,13 @@ func (x *index) learn(sum *[32]byte, size int64, p *place) {
 	}
 }
 
-// prune forgets records whose bytes are gone and bodies without a record. The
-// caller holds mu.
-func (x *index) prune() (removed int) {
+// prune forgets records whose bytes are gone, the keys of which it returns, and
+// bodies without a record. The caller holds mu.
+func (x *index) prune() (removed []Key) {
 	for i := uint32(1); i < x.records.len(); i++ {
 		if r := x.records.at(i); r.id != 0 && !x.alive(r) {
+			removed = append(removed, r.key)
 			x.remove(i)
-			removed++
 		}
 	}
 	for i := uint32(1); i < x.bodies.len(); i++ {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,6 +255,19 @@ func TestScrubKeepsItsRate(t *testing.T) {
 			t.Errorf("8 MiB at 1 MiB/s took %v", took)
 		}
 	})
+	// A stall, here of who is told, is not made up for by a burst.
+	synctest.Test(t, func(t *testing.T) {
+		var resumed time.Time
+		_, err := s.Scrub(t.Context(), 1<<20, func(p Scrubbed) {
+			if p.Bytes > 1<<20 && resumed.IsZero() {
+				time.Sleep(time.Hour)
+				resumed = time.Now()
+			}
+		})
+		if took := time.Since(resumed); err != nil || took < 5*time.Second || took > 8*time.Second {
+			t.Errorf("after a stall the last 7 MiB at 1 MiB/s took %v, %v", took, err)
+		}
+	})
 }
 
 func TestScrubEndsWithItsContextAndTheStore(t *testing.T) {
@@ -270,7 +284,13 @@ func TestScrubEndsWithItsContextAndTheStore(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || got.Damaged != 0 || got.Bytes > 5<<20 {
 		t.Errorf("cancelled: %+v, %v", got, err)
 	}
-	go s.Close()
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	defer closing.Wait()
 	for {
 		got, err := s.Scrub(t.Context(), 0, nil)
 		if got.Damaged != 0 {

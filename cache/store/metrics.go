@@ -54,6 +54,12 @@ func newMetrics(s *Store, r prometheus.Registerer) (*metrics, error) {
 	m.refused = counter("refused_total", "Writes refused for lack of disk space.")
 	m.recovered = counter("recovered_generations_total", "Generations that a crash left open and that were recovered.")
 	m.lost = counter("lost_generations_total", "Generations that could not be read and were removed.")
+	m.collectors = append(m.collectors, prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{
+			Namespace: "larder", Subsystem: "store", Name: "abandoned_instances",
+			Help: "Instances of Badger that could not be closed, as their disk was full or gone, and stay in memory until the process ends.",
+		},
+		func() float64 { return float64(s.abandoned.Load()) }))
 	if r == nil {
 		return m, nil
 	}

@@ -11,8 +11,7 @@ import (
 const deleteBatch = 512
 
 // DeleteAll removes the objects under keys and returns how many there were; it is
-// Delete for many. After an error all of them are gone as well, but some may be back
-// after the next Open.
+// Delete for many, after an error too.
 func (s *Store) DeleteAll(keys []Key) (n int, err error) {
 	var errs []error
 	for batch := range slices.Chunk(keys, deleteBatch) {
@@ -33,30 +32,29 @@ func (s *Store) deleteSome(keys []Key) (int, error) {
 	if err := s.ensureRoom(int64(len(keys)) * entryOverhead); errors.Is(err, fs.ErrClosed) {
 		return 0, err
 	}
-	s.index.mu.RLock()
 	known := make([]Key, 0, len(keys))
 	for i := range keys {
-		if s.index.lookup(&keys[i]) != 0 {
+		if s.onDisk(&keys[i]) {
 			known = append(known, keys[i])
 		}
 	}
-	s.index.mu.RUnlock()
-	if len(known) == 0 {
-		return 0, nil
+	return s.deleteKnown(known)
+}
+
+// deleteKnown writes tombstones for keys, owes them where that fails, and forgets what
+// the index holds of them. The caller holds writing.
+func (s *Store) deleteKnown(keys []Key) (n int, err error) {
+	if err = s.appendTombstones(keys); err == nil {
+		for _, key := range keys {
+			delete(s.owed, key)
+		}
+	} else if !errors.Is(err, fs.ErrClosed) {
+		s.owe(keys...)
 	}
-	entries := make([]keyValue, len(known))
-	var id uint64
-	for i, key := range known {
-		id = s.drawID()
-		e := indexEntry{key: key, tombstone: true}
-		entries[i] = keyValue{entryKey(id, kindIndex), e.appendTo(nil)}
-	}
-	_, err := s.append(id, entries...)
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
-	n := 0
-	for i := range known {
-		if slot := s.index.lookup(&known[i]); slot != 0 {
+	for i := range keys {
+		if slot := s.index.lookup(&keys[i]); slot != 0 {
 			s.index.remove(slot)
 			n++
 		}

@@ -26,7 +26,7 @@ func (s *Store) Reopen() (*Store, error) {
 	if err := s.Close(); err != nil {
 		s.log.Warn("close the store whose folder was replaced", "dir", s.opts.Dir, "err", err)
 	}
-	return openAfter(s.opts, s.last, s.left)
+	return openAfter(s.opts, s)
 }
 
 // leftBehind notes that the Badger instance of g was given up.
@@ -83,7 +83,8 @@ const (
 var errStuck = errors.New("its disk is gone, or takes nothing any more")
 
 // closeDB closes a Badger instance. Badger tries for ever to write what it holds in
-// memory; where that will not succeed the goroutine that tries is left to it.
+// memory; where that will not succeed the goroutine that tries is left to it. The caller
+// holds mu.
 func (g *generation) closeDB(db *badger.DB) error {
 	done := make(chan error, 1)
 	go func() { done <- db.Close() }() // ends with the process at the latest, see above
@@ -96,9 +97,12 @@ func (g *generation) closeDB(db *badger.DB) error {
 		case err := <-done:
 			return err
 		case <-deadline.C:
+			g.leave()
 			return errStuck
 		case <-tick.C:
-			if _, err := os.Stat(g.dir); err != nil {
+			// One that only reads has nothing to write, and ends.
+			if _, err := os.Stat(g.dir); err != nil && !g.readOnly {
+				g.leave()
 				return errStuck
 			}
 		}

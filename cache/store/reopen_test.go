@@ -81,6 +81,7 @@ func TestReopenInAnEmptiedFolder(t *testing.T) {
 	for n := range 20 {
 		fill(t, s, key(n), nil, content(n, 1<<20))
 	}
+	quiet(t, s) // sealing makes files
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +100,9 @@ func TestReopenInAnEmptiedFolder(t *testing.T) {
 	}
 	fill(t, again, key(1), nil, content(1, 1<<20))
 	check(t, again, key(1), nil, content(1, 1<<20))
+	if n := again.abandoned.Load(); n != 1 {
+		t.Errorf("%d instances are counted as left behind, want the one that was written to", n)
+	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -40,12 +40,15 @@ func (s *Store) Scrub(ctx context.Context, rate int64, progress func(Scrubbed)) 
 	return c.done, nil
 }
 
+// scrubBurst bounds how much may be read at once after a stall: the rate times this.
+const scrubBurst = time.Second
+
 // scrub is one call of Scrub.
 type scrub struct {
 	store *Store
 	ctx   context.Context // of the one call that this struct lives for
 	rate  int64
-	begin time.Time
+	begin time.Time // from when on the rate counts
 	tell  func(Scrubbed)
 	done  Scrubbed
 	buf   []byte
@@ -169,6 +172,9 @@ func (c *scrub) step(n int64) error {
 		return nil
 	}
 	ahead := time.Duration(float64(c.done.Bytes)/float64(c.rate)*float64(time.Second)) - time.Since(c.begin)
+	if late := -ahead - scrubBurst; late > 0 {
+		c.begin = c.begin.Add(late) // what a stall has cost is not made up for
+	}
 	if ahead < time.Millisecond {
 		return nil
 	}

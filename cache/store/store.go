@@ -69,11 +69,15 @@ type Store struct {
 	shrinking sync.Mutex
 	nextID    uint64
 	last      uint32 // number of the newest generation
-	closed    atomic.Bool
+	// owed are keys whose tombstones are still to be written, see tombstone.go.
+	owed   map[Key]struct{}
+	closed atomic.Bool
 
 	// dropped holds generations that are out of the index and wait for their
 	// last reader; guarded by index.mu.
 	dropped []*generation
+	// failed is how many of them could not be removed; it is the evictor's own.
+	failed int
 
 	evict   chan struct{}    // wakes the evictor
 	sealing chan *generation // full generations, for the sealer
@@ -82,17 +86,19 @@ type Store struct {
 
 	// left are folders of generations whose instances were given up, see Reopen.
 	left []os.FileInfo
+	// abandoned counts Badger instances that stay in memory until the process ends.
+	abandoned *atomic.Int64
 }
 
 // Open opens the store in o.Dir, making it at need. Everything that was
 // committed before is there again, whether the last process closed the store or was
 // killed. A second process gets a *LockedError, a folder in another format a
 // *FormatError.
-func Open(o Options) (*Store, error) { return openAfter(o, 0, nil) }
+func Open(o Options) (*Store, error) { return openAfter(o, &Store{abandoned: new(atomic.Int64)}) }
 
-// openAfter is Open with what an earlier Store of this process has left: the last
-// number of a generation, and the folders of those that were not closed.
-func openAfter(o Options, last uint32, left []os.FileInfo) (*Store, error) {
+// openAfter is Open after an earlier Store of this process was closed, of which it
+// takes the last number of a generation and what was not closed.
+func openAfter(o Options, earlier *Store) (*Store, error) {
 	if o.MaxSize < minSize {
 		return nil, fmt.Errorf("open store %s: a size of %d bytes is too small, give at least %d", o.Dir, o.MaxSize, minSize)
 	}
@@ -112,14 +118,17 @@ func openAfter(o Options, last uint32, left []os.FileInfo) (*Store, error) {
 		evict:   make(chan struct{}, 1),
 		sealing: make(chan *generation, 64),
 		quit:    make(chan struct{}),
-		left:    left,
+		owed:    make(map[Key]struct{}),
+		left:    earlier.left,
+
+		abandoned: earlier.abandoned,
 	}
 	s.room.L = &s.writing
 	s.buffers.chunkSize = s.geo.chunk
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	s.last = max(s.last, last)
+	s.last = max(s.last, earlier.last)
 	s.workers.Go(s.evictor)
 	s.workers.Go(s.sealer)
 	s.wakeEvictor()
@@ -158,6 +167,11 @@ func (s *Store) open() (err error) {
 // Close waits for the store's goroutines and closes it. Objects and writers
 // still in use fail with fs.ErrClosed from then on.
 func (s *Store) Close() error {
+	if !s.closed.Load() {
+		if err := s.settle(); err != nil && !errors.Is(err, fs.ErrClosed) {
+			s.log.Error("deletions that the store could not take are undone by the next start", "dir", s.opts.Dir, "err", err)
+		}
+	}
 	s.writing.Lock()
 	if s.closed.Swap(true) {
 		s.writing.Unlock()
@@ -359,15 +373,13 @@ func (s *Store) tryLink(w *recordWrite, other Key, alike bool) error {
 }
 
 // Delete removes the object under key; that there is none is no error. Objects in
-// use go on being readable. After an error the object is gone too, but may be back
-// after the next Open.
+// use go on being readable. After an error the object is gone too, and the store goes
+// on trying to note that on disk, to the last in Close; if it cannot, the object is
+// back after the next Open.
 func (s *Store) Delete(key Key) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.index.mu.RLock()
-	known := s.index.lookup(&key) != 0
-	s.index.mu.RUnlock()
-	if !known {
+	if !s.onDisk(&key) {
 		if s.closed.Load() {
 			return fs.ErrClosed
 		}
@@ -376,16 +388,20 @@ func (s *Store) Delete(key Key) error {
 	return s.deleteLocked(key)
 }
 
+// onDisk reports whether the next Open would find the object under key, which it
+// may though the index does not hold it. The caller holds writing.
+func (s *Store) onDisk(key *Key) bool {
+	if _, owed := s.owed[*key]; owed {
+		return true
+	}
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return s.index.lookup(key) != 0
+}
+
 // deleteLocked writes that key is gone and forgets it. The caller holds writing.
 func (s *Store) deleteLocked(key Key) error {
-	id := s.drawID()
-	e := indexEntry{key: key, tombstone: true}
-	_, err := s.append(id, keyValue{entryKey(id, kindIndex), e.appendTo(nil)})
-	s.index.mu.Lock()
-	defer s.index.mu.Unlock()
-	if i := s.index.lookup(&key); i != 0 {
-		s.index.remove(i)
-	}
+	_, err := s.deleteKnown([]Key{key})
 	return err
 }
 

@@ -75,12 +75,17 @@ func (s *Store) ensureRoom(need int64) error {
 // append commits entries to the head and returns the generation that took them.
 // The caller holds writing.
 func (s *Store) append(id uint64, entries ...keyValue) (*generation, error) {
+	return s.appendWithin(0, id, entries...)
+}
+
+// appendWithin is append that may take spare bytes of the reserve.
+func (s *Store) appendWithin(spare int64, id uint64, entries ...keyValue) (*generation, error) {
 	if s.closed.Load() {
 		return nil, fs.ErrClosed
 	}
 	logBytes, walBytes := sizes(entries)
 	need := logBytes + walBytes
-	if err := s.checkFree(need); err != nil {
+	if err := s.checkFree(need - spare); err != nil {
 		s.metrics.refused.Inc()
 		return nil, err
 	}
@@ -108,7 +113,8 @@ func (s *Store) append(id uint64, entries ...keyValue) (*generation, error) {
 // headFor returns the generation that takes the next need bytes. The caller holds
 // writing.
 func (s *Store) headFor(need int64) (*generation, error) {
-	if s.head != nil && s.head.used.Load()+need > s.geo.generation {
+	// After a fault, Badger may wait for ever for a lock of its own.
+	if s.head != nil && (s.head.used.Load()+need > s.geo.generation || s.head.faulted.Load()) {
 		s.retireHead()
 	}
 	if s.head != nil {
@@ -141,7 +147,7 @@ func (s *Store) retireHead() {
 }
 
 func (s *Store) newGeneration(num uint32) *generation {
-	return &generation{num: num, dir: generationDir(s.opts.Dir, num), geo: s.geo, log: s.log}
+	return &generation{num: num, dir: generationDir(s.opts.Dir, num), geo: s.geo, log: s.log, abandoned: s.abandoned}
 }
 
 // checkMeta bounds metadata: it is held in memory for every object in use.
