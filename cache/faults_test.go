@@ -451,6 +451,10 @@ func TestFaultRangeAnsweredWrongly(t *testing.T) {
 		{"416", func(r *h1request) {
 			r.write("HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")
 		}},
+		{"another complete length", func(r *h1request) {
+			r.write("HTTP/1.1 206 Partial Content\r\nEtag: %s\r\nContent-Range: bytes 300000-%d/%d\r\nContent-Length: 300001\r\n\r\n", faultTag, len(body), len(body)+1)
+			r.conn.Write(append(noise(300_000), 'x'))
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newH1World(t, immutable, Options{}, func(r *h1request) {
@@ -466,6 +470,51 @@ func TestFaultRangeAnsweredWrongly(t *testing.T) {
 				}
 			})
 			unseen(t, w, body)
+		})
+	}
+}
+
+// TestFaultPartOfAnotherRepresentation: the origin ignores If-Range, and what it sends
+// a part of is another representation now, which the validators do not exclude.
+func TestFaultPartOfAnotherRepresentation(t *testing.T) {
+	const at = 250_000
+	old := noise(600_000)
+	other := append(noise(5), old[5:at]...)
+	other = append(other, noise(600_001)[at:len(old)]...)
+	earlier, later := "Last-Modified: "+date(-48*time.Hour), "Last-Modified: "+date(-24*time.Hour)
+	for _, test := range []struct{ name, first, part string }{
+		{"RFC 9110, 8.8.2.2: another Last-Modified", earlier, later},
+		{"a date, and a part without validator", earlier, "X-A: 1"},
+		{"a date, and a part with a tag alone", earlier, `Etag: "a"`},
+		{"8.8.3.2: a strong tag, and a weak one", `Etag: "a"`, `Etag: W/"a"`},
+		{"a strong tag, and a part without validator", `Etag: "a"`, "X-A: 1"},
+		{"a strong tag, and a part with a date alone", `Etag: "a"`, earlier},
+		{"a strong tag and a date, and the same date alone", `Etag: "a"` + "\r\n" + earlier, earlier},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var parts atomic.Int64
+			w := newH1World(t, immutable, Options{}, func(r *h1request) {
+				switch {
+				case r.n == 1:
+					r.write("HTTP/1.1 200 OK\r\nDate: %s\r\n%s\r\nContent-Length: %d\r\n\r\n", date(0), test.first, len(old))
+					r.conn.Write(old[:at])
+				case r.http.Header.Get("Range") == "":
+					r.write("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(other))
+					r.conn.Write(other)
+				default:
+					parts.Add(1)
+					if r.http.Header.Get("If-Range") == "" {
+						t.Error("a range without If-Range")
+					}
+					r.write("HTTP/1.1 206 Partial Content\r\nDate: %s\r\n%s\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n",
+						date(0), test.part, at, len(other)-1, len(other), len(other)-at)
+					r.conn.Write(other[at:])
+				}
+			})
+			cutOff(t, w)
+			if n := parts.Load(); n != 1 {
+				t.Errorf("asked for a part %d times, want once", n)
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -97,10 +98,7 @@ func (r *resumption) pause() error {
 // try asks for the rest once. errChanged is final, other errors are not.
 func (r *resumption) try(size int64) (*http.Response, error) {
 	req := r.f.sent.Clone(r.f.ctx)
-	condition := r.date
-	if r.etag != "" && !isWeak(r.etag) {
-		condition = r.etag
-	}
+	condition := cmp.Or(r.strongTag(), r.date)
 	if size > 0 && condition != "" && !r.noRange {
 		req.Header["Range"] = []string{"bytes=" + strconv.FormatInt(size, 10) + "-"}
 		req.Header["If-Range"] = []string{condition}
@@ -153,7 +151,28 @@ func (r *resumption) acceptPart(resp *http.Response, size int64) error {
 	if r.noRange || !ok || first != size || (r.total >= 0 && complete >= 0 && complete != r.total) {
 		return fmt.Errorf("upstream sends %q after %d bytes: %w", resp.Header.Get("Content-Range"), size, errNoRange)
 	}
+	if !r.agrees(resp.Header) {
+		return fmt.Errorf("upstream sends a part without the validator of the whole: %w", errNoRange)
+	}
 	return nil
+}
+
+// agrees reports whether a part has the strong validator of what is there already.
+// RFC 9110, section 15.3.7.3, joins nothing else: an origin that ignores If-Range
+// sends a part of whatever it has now.
+func (r *resumption) agrees(part http.Header) bool {
+	if tag := r.strongTag(); tag != "" {
+		return strongEqual(part.Get("Etag"), tag)
+	}
+	return r.date != "" && part.Get("Last-Modified") == r.date
+}
+
+// strongTag is the entity tag of the first response if it is a strong one.
+func (r *resumption) strongTag() string {
+	if isWeak(r.etag) {
+		return ""
+	}
+	return r.etag
 }
 
 // acceptWhole reads away what the spool holds already, if it is the same.
