@@ -248,6 +248,12 @@ func (p *passage) comeBack() error {
 		p.alone = true
 		return errAgain
 	}
+	if _, whole, err := p.fill.spool.reach(p.r.Context(), maxOffset); err != nil {
+		return err
+	} else if !whole {
+		p.alone = true // it will not be in the store, and may wait for us to read it
+		return errAgain
+	}
 	select {
 	case <-p.fill.finished:
 		return errAgain
