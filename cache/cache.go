@@ -178,6 +178,13 @@ func (c *Cache) drop(key store.Key) {
 	}
 }
 
+// setMeta replaces the record at key, if that is still there.
+func (c *Cache) setMeta(log *slog.Logger, key store.Key, rec *record) {
+	if err := c.store.SetMeta(key, rec.encode()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.storeFailed(log, "set metadata", err)
+	}
+}
+
 // storeFailed counts and logs an operation that the store did not perform. The
 // request goes on without it.
 func (c *Cache) storeFailed(log *slog.Logger, op string, err error) {

@@ -179,9 +179,19 @@ func (f *fill) refresh() {
 	if f.outdated.Load() || f.noStore {
 		return
 	}
-	if err := f.c.store.SetMeta(f.stored.key, f.current.encode()); err != nil {
-		f.c.storeFailed(f.log, "set metadata", err)
+	f.c.setMeta(f.log, f.stored.key, f.current)
+	f.unstoreOutdated()
+}
+
+// unstoreOutdated takes back what the fill has stored when an unsafe request came
+// while it was doing so, and reports whether that was so. One that comes later finds
+// it in the store.
+func (f *fill) unstoreOutdated() bool {
+	if !f.outdated.Load() {
+		return false
 	}
+	f.c.drop(f.primary)
+	return true
 }
 
 // response decides what a whole response is good for, and stores it if it may be.
@@ -248,7 +258,7 @@ func (f *fill) end(err error) {
 		if f.isStoredAgain() {
 			f.current = revalidated(f.stored.rec, f.header, f.rule, f.requested, f.received)
 			f.refresh()
-			f.saved = true
+			f.saved = !f.outdated.Load()
 			f.decide(validated) // if clients were held back
 		}
 	}
@@ -297,7 +307,7 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
-	f.saved = true
+	f.saved = !f.unstoreOutdated()
 }
 
 // record describes the response. It may be asked for once the fill is shared.
@@ -396,9 +406,8 @@ func (f *fill) orphan() {
 // copy reads the response body into the spool, resuming it where upstream breaks off.
 func (f *fill) copy(resp *http.Response) error {
 	r := resumption{f: f, etag: resp.Header.Get("Etag"), total: resp.ContentLength}
-	r.date, _ = strongDate(resp.Header)
-	if _, strong := strongDate(resp.Header); !strong {
-		r.date = ""
+	if date, strong := strongDate(resp.Header); strong {
+		r.date = date
 	}
 	for {
 		err := f.drain(resp.Body)

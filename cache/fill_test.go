@@ -249,6 +249,46 @@ func TestRangeOfAFillWithoutLength(t *testing.T) {
 	io.Copy(io.Discard, first.Body)
 }
 
+func TestClosedRangeOfAFillWithoutLengthWaitsForItsBytesOnly(t *testing.T) {
+	s := newStepper(1 << 20)
+	s.length = false
+	w := newWorld(t, immutable, s.ServeHTTP)
+	first := w.open(t.Context(), "/x")
+	s.allowed <- 512 << 10 // and no more until the range is answered
+	got := w.get("/x", "Range", "bytes=100-199")
+	got.want(t, 206, s.body[100:200], "larder; fwd=uri-miss; collapsed")
+	if v := got.Header.Get("Content-Range"); v != "bytes 100-199/*" {
+		t.Errorf("Content-Range: %s", v)
+	}
+	close(s.allowed)
+	if b, err := io.ReadAll(first.Body); err != nil || digest(b) != digest(s.body) {
+		t.Errorf("first client: %v", err)
+	}
+	w.wantGets(1)
+}
+
+// TestRangeOfAFillThatIsNoLongerStored asks for a part of a body whose length nobody
+// knows and that turns out to be larger than what is stored: nobody reads what passes
+// through the window, so nobody may wait for its end.
+func TestRangeOfAFillThatIsNoLongerStored(t *testing.T) {
+	for _, field := range []string{"bytes=0-9", "bytes=5000000-5000009", "bytes=-10", "bytes=5-"} {
+		t.Run(field, func(t *testing.T) {
+			s := newStepper(6 << 20)
+			s.length = false
+			close(s.allowed)
+			rule := &Rule{Mode: Immutable, MaxObject: 1 << 20, FillRanges: true}
+			w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+				s.ServeHTTP(rw, r) // knows no ranges
+			})
+			got := w.get("/x", "Range", field)
+			if ok := got.StatusCode == 200 && digest(got.body) == digest(s.body) ||
+				field == "bytes=0-9" && got.StatusCode == 206 && bytes.Equal(got.body, s.body[:10]); !ok || got.err != nil {
+				t.Errorf("status %d, %d bytes, %v", got.StatusCode, len(got.body), got.err)
+			}
+		})
+	}
+}
+
 // fault is an origin that breaks its first answers off.
 type fault struct {
 	body   []byte
@@ -458,18 +498,60 @@ func TestStoreThatFailsInMidFillLosesNoClient(t *testing.T) {
 }
 
 func TestInvalidatedWhileFilling(t *testing.T) {
+	for _, private := range []bool{false, true} {
+		t.Run(fmt.Sprintf("private %v", private), func(t *testing.T) {
+			s := newStepper(1 << 20)
+			var n atomic.Int64
+			w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+				if private && n.Add(1) == 1 {
+					rw.Header().Set("Cache-Control", "private")
+					return
+				}
+				s.ServeHTTP(rw, r)
+			})
+			if private {
+				w.get("/x") // from now on nobody waits for others
+			}
+			resp := w.open(t.Context(), "/x")
+			if joinable := w.cache.flights.only() != nil; joinable == private {
+				t.Fatalf("a fill that others may join: %v", joinable)
+			}
+			w.cache.Invalidate(mustURL(t, w.origin.URL+"/x"))
+			close(s.allowed)
+			if b, err := io.ReadAll(resp.Body); err != nil || len(b) != 1<<20 {
+				t.Errorf("%d bytes, %v", len(b), err)
+			}
+			w.cache.wg.Wait()
+			if n := w.stored(); n != 0 {
+				t.Errorf("%d objects stored", n)
+			}
+			if n := len(w.cache.flights.all); n != 0 {
+				t.Errorf("%d targets still have fills", n)
+			}
+		})
+	}
+}
+
+// TestInvalidatedWhileCommitting comes between the last look before the commit and the
+// commit.
+func TestInvalidatedWhileCommitting(t *testing.T) {
 	s := newStepper(1 << 20)
-	w := newWorld(t, immutable, s.ServeHTTP)
+	w := newWorld(t, &Rule{Mode: Immutable, Vary: []string{"Accept"}}, s.ServeHTTP)
 	resp := w.open(t.Context(), "/x")
-	w.cache.Invalidate(mustURL(t, w.origin.URL+"/x"))
+	f := w.cache.flights.only()
+	lock := &w.cache.variants[int(f.primary[0])%len(w.cache.variants)]
+	lock.Lock() // which the commit needs for its key
 	close(s.allowed)
-	if b, err := io.ReadAll(resp.Body); err != nil || len(b) != 1<<20 {
-		t.Errorf("%d bytes, %v", len(b), err)
-	}
+	eventually(t, "the body is complete", func() bool { _, done := f.spool.progress(); return done })
+	w.cache.Invalidate(mustURL(t, w.origin.URL+"/x"))
+	lock.Unlock()
+	io.Copy(io.Discard, resp.Body)
 	w.cache.wg.Wait()
-	if n := w.stored(); n != 0 {
-		t.Errorf("%d objects stored", n)
+	if f.saved {
+		t.Error("the fill says that it was stored")
 	}
+	w.get("/x").want(t, 200, s.body, "larder; fwd=uri-miss; stored")
+	w.wantGets(2)
 }
 
 func TestCloseEndsFillsAndWaits(t *testing.T) {

@@ -45,9 +45,7 @@ func (x *exchange) validateHead(f found, j judgement) error {
 	fresh := *s
 	fresh.rec = freshened(s.rec, resp.Header, x.rule, requested, received)
 	if !x.req.has("no-store") {
-		if err := x.c.store.SetMeta(s.key, fresh.rec.encode()); err != nil {
-			x.c.storeFailed(x.c.log, "set metadata", err)
-		}
+		x.c.setMeta(x.c.log, s.key, fresh.rec)
 	}
 	x.out.Hit = true
 	cs := cacheStatus{fwd: j.because}
