@@ -60,6 +60,8 @@ type Options struct {
 	// and a good one is looked at, in tests.
 	storeDelay func(try int) time.Duration
 	storeCheck time.Duration
+	// firstByte and storePatience replace the constants of the same names in tests.
+	firstByte, storePatience time.Duration
 }
 
 // Cache answers requests from a store and from upstream. It is safe for concurrent
@@ -73,6 +75,8 @@ type Cache struct {
 	idle     time.Duration
 	budget   time.Duration
 	now      func() time.Time
+	// See the constants of the same names.
+	firstByte, storePatience time.Duration
 
 	// ctx ends with Close; wg counts the fills.
 	ctx    context.Context
@@ -101,7 +105,8 @@ func New(o Options) (*Cache, error) {
 	}
 	c := &Cache{
 		refuse: o.RefuseWithoutStore, upstream: o.Upstream, log: o.Logger, idle: o.IdleTimeout, budget: o.StaleBudget, now: time.Now,
-		metrics: newMetrics(o.Registerer),
+		metrics:   newMetrics(o.Registerer),
+		firstByte: cmp.Or(o.firstByte, firstByte), storePatience: cmp.Or(o.storePatience, storePatience),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()

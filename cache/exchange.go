@@ -8,9 +8,13 @@ import (
 	"larder/cache/store"
 )
 
-// maxRounds bounds how often a request starts over because what it relied on went
-// away. Then it is passed through.
-const maxRounds = 5
+const (
+	// maxRounds bounds how often a request starts over because what it relied on went
+	// away. Then it is passed through.
+	maxRounds = 5
+	// maxLooks bounds how often it looks up, other fills' ends included.
+	maxLooks = 1000
+)
 
 // errAgain: look up once more.
 var errAgain = errors.New("look up again")
@@ -52,7 +56,7 @@ func (x *exchange) serve() error {
 	if x.forOrigin() {
 		return x.forward("request", "")
 	}
-	for n := 0; n < maxRounds; {
+	for n, looks := 0, 0; n < maxRounds && looks < maxLooks; looks++ {
 		err := x.round()
 		if !errors.Is(err, errAgain) {
 			return err

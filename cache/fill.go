@@ -225,7 +225,7 @@ func (f *fill) response(resp *http.Response) {
 	f.spool = newSpool(w, func() bool { return f.readers.Load() > 0 })
 	f.held = f.mayBeUnchanged()
 	if !f.held {
-		f.patience = time.AfterFunc(firstByte, func() { f.decide(shared) })
+		f.patience = time.AfterFunc(f.c.firstByte, func() { f.decide(shared) })
 		defer f.patience.Stop()
 	}
 	err = f.copy(resp)

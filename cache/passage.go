@@ -285,7 +285,7 @@ func (p *passage) awaitStored() error {
 		if f.whole {
 			p.out.SHA256 = hexSum(f.sum)
 		}
-	case <-time.After(storePatience):
+	case <-time.After(p.c.storePatience):
 	}
 	return nil
 }

@@ -216,8 +216,13 @@ func TestSeveralRangesOfARunningFill(t *testing.T) {
 		}
 	}
 	w.get("/x", "Range", "bytes=2000000-,3000000-").want(t, 416, nil, "larder; fwd=uri-miss; collapsed")
+	whole := make(chan answer)
+	go func() { whole <- w.get("/x", "Range", "bytes=0-1", "If-Range", `"t"`) }()
+	f := w.cache.flights.only()
+	eventually(t, "the fill has a second reader", func() bool { return f.readers.Load() == 2 })
 	close(s.allowed)
-	w.get("/x", "Range", "bytes=0-1", "If-Range", `"t"`).want(t, 200, s.body, "larder; fwd=uri-miss; collapsed")
+	a := <-whole
+	a.want(t, 200, s.body, "larder; fwd=uri-miss; collapsed")
 	io.Copy(io.Discard, first.Body)
 	w.wantGets(1)
 }

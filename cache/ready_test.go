@@ -31,7 +31,7 @@ func readyWorld(t *testing.T, header http.Header, body string, rule *Rule) (*Cac
 			Header: header.Clone(), Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: r,
 		}, nil
 	})
-	c, err := New(Options{Store: s, Upstream: origin})
+	c, err := New(Options{Store: s, Upstream: origin, storePatience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
