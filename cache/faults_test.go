@@ -422,6 +422,59 @@ func TestFaultSlowFirstByte(t *testing.T) {
 	}
 }
 
+// TestFaultBeforeTheBodyGivesWayToTheNextAnswer: no client has any of the first, so the
+// second need not agree with it.
+func TestFaultBeforeTheBodyGivesWayToTheNextAnswer(t *testing.T) {
+	body := noise(1000)
+	whole := func(r *h1request, tag string, body []byte) {
+		r.write("HTTP/1.1 200 OK\r\nEtag: %s\r\nContent-Length: %d\r\n\r\n", tag, len(body))
+		r.conn.Write(body)
+	}
+	for _, test := range []struct {
+		name   string
+		second func(r *h1request)
+		status int
+		body   []byte
+		stored bool
+	}{
+		{"the same", func(r *h1request) { whole(r, `"1"`, body) }, 200, body, true},
+		{"under another tag", func(r *h1request) { whole(r, `"2"`, body) }, 200, body, true},
+		{"of another length", func(r *h1request) { whole(r, `"2"`, body[1:]) }, 200, body[1:], true},
+		{"in chunks", func(r *h1request) {
+			r.write("HTTP/1.1 200 OK\r\nEtag: \"2\"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+		}, 200, []byte("abc"), true},
+		{"not to be stored", func(r *h1request) {
+			r.write("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nEtag: \"2\"\r\nContent-Length: 3\r\n\r\nabc")
+		}, 200, []byte("abc"), false},
+		{"404", func(r *h1request) {
+			r.write("HTTP/1.1 404 Not Found\r\nEtag: \"2\"\r\nCache-Control: no-store\r\nContent-Length: 3\r\n\r\nabc")
+		}, 404, []byte("abc"), false},
+	} {
+		for _, mode := range []Mode{Immutable, Revalidate, HTTP} {
+			t.Run(test.name+", "+mode.String(), func(t *testing.T) {
+				w := newH1World(t, &Rule{Mode: mode}, Options{firstByte: time.Minute}, func(r *h1request) {
+					if r.n == 1 {
+						r.wanted(body, `"1"`)
+						return
+					}
+					test.second(r)
+				})
+				got := w.get("/x")
+				if got.err != nil || got.StatusCode != test.status || digest(got.body) != digest(test.body) {
+					t.Errorf("status %d, %d bytes, %v", got.StatusCode, len(got.body), got.err)
+				}
+				if tag := got.Header.Get("Etag"); test.name != "the same" && tag != `"2"` {
+					t.Errorf("Etag: %s", tag)
+				}
+				w.cache.wg.Wait()
+				if stored := w.stored() > 0; stored != test.stored {
+					t.Errorf("stored: %v", stored)
+				}
+			})
+		}
+	}
+}
+
 func TestFaultServersWithTagsOfTheirOwn(t *testing.T) {
 	body := noise(600_000)
 	for _, mode := range []Mode{Immutable, HTTP} {

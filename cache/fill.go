@@ -133,8 +133,7 @@ func (f *fill) run() {
 		f.decide(failed)
 		return
 	}
-	f.status, f.total = resp.StatusCode, resp.ContentLength
-	f.header, f.trailers = endToEnd(resp.Header), len(resp.Trailer) > 0
+	f.describe(resp)
 	switch {
 	case f.stored != nil && resp.StatusCode == http.StatusNotModified:
 		f.notModified(resp)
@@ -143,6 +142,12 @@ func (f *fill) run() {
 	default:
 		f.response(resp)
 	}
+}
+
+// describe notes what the header of resp says.
+func (f *fill) describe(resp *http.Response) {
+	f.status, f.total = resp.StatusCode, resp.ContentLength
+	f.header, f.trailers = endToEnd(resp.Header), len(resp.Trailer) > 0
 }
 
 // ask sends the canonical request, conditional when something is stored.
@@ -194,8 +199,22 @@ func (f *fill) unstoreOutdated() bool {
 	return true
 }
 
-// response decides what a whole response is good for, and stores it if it may be.
+// response decides what a whole response is good for, and stores it if it may be. One
+// that breaks off before its body has begun gives way to the next.
 func (f *fill) response(resp *http.Response) {
+	r := resumption{f: f}
+	for f.receive(resp) {
+		var err error
+		if resp, err = f.copy(resp, &r); resp == nil {
+			f.end(err)
+			return
+		}
+		f.describe(resp)
+	}
+}
+
+// receive prepares for the body of resp, or passes it on if it is not to be stored.
+func (f *fill) receive(resp *http.Response) bool {
 	ok, why := storable(f.rule, f.sent, resp)
 	if ok && f.noStore {
 		ok, why = false, "no-store"
@@ -211,25 +230,41 @@ func (f *fill) response(resp *http.Response) {
 		}
 		f.why = why
 		f.hand(unshared, resp)
-		return
+		return false
 	}
 	f.set = keyFields(f.rule, f.sent.Header, resp.Header)
 	f.common = storedHeader(resp.Header, f.rule, f.received)
+	if f.spool == nil && !f.openSpool() {
+		f.why = "store-failure"
+		f.hand(unshared, resp)
+		return false
+	}
+	f.held, f.patience = f.mayBeUnchanged(), nil
+	if !f.held {
+		f.patience = time.AfterFunc(f.c.firstByte, func() { f.decide(shared) })
+	}
+	return true
+}
+
+func (f *fill) openSpool() bool {
 	w, err := f.c.store.Create(f.ctx)
 	if err != nil {
 		f.c.storeFailed(f.log, "create", err)
-		f.why = "store-failure"
-		f.hand(unshared, resp)
-		return
+		return false
 	}
 	f.spool = newSpool(w, func() bool { return f.readers.Load() > 0 })
-	f.held = f.mayBeUnchanged()
-	if !f.held {
-		f.patience = time.AfterFunc(f.c.firstByte, func() { f.decide(shared) })
-		defer f.patience.Stop()
+	return true
+}
+
+// stopPatience keeps the header from going out without a byte of the body, and
+// reports whether it has not.
+func (f *fill) stopPatience() bool {
+	if f.patience != nil && !f.patience.Stop() {
+		f.decide(shared) // as is being done
 	}
-	err = f.copy(resp)
-	f.end(err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.verdict == 0
 }
 
 // supersedes reports whether a response that is not stored ends the use of the one
@@ -404,23 +439,26 @@ func (f *fill) orphan() {
 }
 
 // copy reads the response body into the spool, resuming it where upstream breaks off.
-func (f *fill) copy(resp *http.Response) error {
-	r := resumption{f: f, etag: resp.Header.Get("Etag"), total: resp.ContentLength}
-	if date, strong := strongDate(resp.Header); strong {
-		r.date = date
-	}
+// It returns another response instead when that takes the place of one of which
+// nobody has seen anything.
+func (f *fill) copy(resp *http.Response, r *resumption) (*http.Response, error) {
+	r.begin(resp)
 	for {
 		err := f.drain(resp.Body)
 		resp.Body.Close()
-		if size, _ := f.spool.progress(); err != nil && size == 0 && f.patience != nil {
-			f.patience.Stop() // nobody has anything yet: let it come to an end first
-		}
 		if err == nil {
 			f.trailer = endToEnd(resp.Trailer)
-			return nil
+			return nil, nil
 		}
+		// Nobody may have anything yet: let it come to an end first.
+		size, _ := f.spool.progress()
+		r.unseen = size == 0 && f.spool.lostTo() == nil && f.stopPatience()
 		if resp, err = r.next(err); err != nil {
-			return err
+			return nil, err
+		}
+		if r.unseen {
+			f.requested, f.received = r.requested, f.c.now()
+			return resp, nil
 		}
 	}
 }

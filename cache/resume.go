@@ -36,11 +36,22 @@ var errNoRange = errors.New("upstream does not know ranges")
 // whole once more and comparing what is there already by its SHA-256.
 type resumption struct {
 	f           *fill
-	etag, date  string // validators of the first response; date only if strong
+	etag, date  string // validators of the response; date only if strong
 	total       int64  // its Content-Length, or -1
 	tries, vain int
 	reached     int64
 	noRange     bool // ranges have proved useless: only the whole will do
+	// unseen: no client has any of it, so that whatever comes now is the response.
+	unseen    bool
+	requested time.Time // when the latest try was sent
+}
+
+// begin notes what resp says of itself, the response to be resumed.
+func (r *resumption) begin(resp *http.Response) {
+	r.etag, r.total, r.date = resp.Header.Get("Etag"), resp.ContentLength, ""
+	if date, strong := strongDate(resp.Header); strong {
+		r.date = date
+	}
 }
 
 // next returns a response whose body continues where the spool ends, given how the
@@ -103,6 +114,7 @@ func (r *resumption) try(size int64) (*http.Response, error) {
 		req.Header["Range"] = []string{"bytes=" + strconv.FormatInt(size, 10) + "-"}
 		req.Header["If-Range"] = []string{condition}
 	}
+	r.requested = r.f.c.now()
 	resp, err := r.f.c.roundTrip(req)
 	if err != nil {
 		return nil, err
@@ -115,6 +127,12 @@ func (r *resumption) try(size int64) (*http.Response, error) {
 }
 
 func (r *resumption) accept(resp *http.Response, size int64) error {
+	if r.unseen {
+		if failsForNow(resp.StatusCode) {
+			return fmt.Errorf("upstream answers %s", resp.Status)
+		}
+		return nil
+	}
 	if r.isOther(resp) {
 		switch {
 		case r.f.rule.Mode != Immutable:
