@@ -27,6 +27,8 @@
 //
 // Immutable and Revalidate fix the freshness lifetime, whatever the response's
 // Cache-Control and Expires say; StaleIfError prevails over must-revalidate; under
-// Immutable a request's freshness directives are not heard. No rule prevails over
+// Immutable a request's freshness directives are not heard. Cache-Status tells where
+// that is why a response is served: detail=immutable, revalidate, negative-ttl or
+// stale-if-error. No rule prevails over
 // no-store, private, Vary: *, or section 3.5 on credentials.
 package cache

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"net/http"
@@ -105,7 +106,7 @@ func (x *exchange) round() error {
 // hit answers from the store without asking upstream.
 func (x *exchange) hit(s *selected, j judgement, detail string) error {
 	x.out.Hit = true
-	cs := cacheStatus{hit: true, detail: detail}
+	cs := cacheStatus{hit: true, detail: cmp.Or(detail, j.overrules)}
 	if j.ttl != forever {
 		cs.ttl = &j.ttl
 	}
