@@ -270,7 +270,7 @@ func (f *fill) stopPatience() bool {
 // supersedes reports whether a response that is not stored ends the use of the one
 // that is: another representation, or upstream's word that there is none.
 func supersedes(status int) bool {
-	return status == http.StatusOK || status == http.StatusNotFound || status == http.StatusGone
+	return status == http.StatusOK || absent(status)
 }
 
 // mayBeUnchanged reports whether the body might be the stored one once more, as from
@@ -377,7 +377,7 @@ func (f *fill) decide(v verdict) {
 
 // hand leaves the response to the leader, or closes it when there is none.
 func (f *fill) hand(v verdict, resp *http.Response) {
-	echo := failsForNow(f.status) && forbidden(f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
+	echo := f.mayEcho() && forbidden(f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
 	f.c.withdraw(f, !echo)
 	if echo && f.readers.Load() > 1 {
 		f.keepEcho(resp)
@@ -393,6 +393,14 @@ func (f *fill) hand(v verdict, resp *http.Response) {
 	}
 	f.decide(v)
 }
+
+// mayEcho reports whether all who wait get a response that is not stored: it says that
+// upstream cannot answer now, or under a rule that there is nothing. Under HTTP an
+// absence is shared where HTTP says for how long.
+func (f *fill) mayEcho() bool { return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status) }
+
+// absent lists the answers that there is nothing at a URI.
+func absent(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
 
 // keepEcho reads an error's body for those who wait with the leader, if it is small.
 func (f *fill) keepEcho(resp *http.Response) {

@@ -37,7 +37,7 @@ type judgement struct {
 
 // judge decides about the reuse of a stored response (RFC 9111, section 4).
 func judge(m *record, rule *Rule, req directives, now time.Time) judgement {
-	if m.status == http.StatusNotFound || m.status == http.StatusGone {
+	if absent(m.status) {
 		if rule.Mode != HTTP || rule.NegativeTTL > 0 {
 			return judgeByRule(m, rule, rule.NegativeTTL, req, now).byWordOf("negative-ttl", m, now)
 		}
