@@ -397,7 +397,9 @@ func (f *fill) hand(v verdict, resp *http.Response) {
 // mayEcho reports whether all who wait get a response that is not stored: it says that
 // upstream cannot answer now, or under a rule that there is nothing. Under HTTP an
 // absence is shared where HTTP says for how long.
-func (f *fill) mayEcho() bool { return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status) }
+func (f *fill) mayEcho() bool {
+	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status)
+}
 
 // absent lists the answers that there is nothing at a URI.
 func absent(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }

@@ -194,13 +194,16 @@ func TestLastClientLeaving(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		finish FinishFill
-		share  int
+		share  int // of 16
+		took   time.Duration
 		ends   bool
 	}{
-		{"early ends the fill", FinishNear, 4, true},
-		{"after the half lets it finish", FinishNear, 12, false},
-		{"early lets it finish where the rule says so", FinishAlways, 4, false},
-		{"after the half ends it where the rule says so", FinishNever, 12, true},
+		{"early ends the fill", FinishNear, 4, 0, true},
+		{"after the half lets it finish", FinishNear, 12, time.Hour, false},
+		{"with less than a minute's worth left lets it finish", FinishNear, 4, 19 * time.Second, false},
+		{"with more than a minute's worth left ends it", FinishNear, 4, 21 * time.Second, true},
+		{"early lets it finish where the rule says so", FinishAlways, 4, time.Hour, false},
+		{"after the half ends it where the rule says so", FinishNever, 12, 0, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStepper(16 << 18)
@@ -211,6 +214,7 @@ func TestLastClientLeaving(t *testing.T) {
 			if _, err := io.ReadFull(resp.Body, make([]byte, test.share<<18)); err != nil {
 				t.Fatal(err)
 			}
+			w.clock.advance(test.took)
 			cancel()
 			w.last()
 			if test.ends {
@@ -363,6 +367,7 @@ func TestUpstreamThatBreaksOffIsResumedUnseen(t *testing.T) {
 		{"without validators, by comparing", &fault{breaks: 2, at: 300_000}, 0},
 		{"under a weak validator, by comparing", &fault{etag: `W/"s"`, ranges: true, breaks: 1, at: 300_000}, 0},
 		{"before the first body byte", &fault{etag: `"s"`, ranges: true, breaks: 2}, 0},
+		{"more often than is tried without progress", &fault{etag: `"s"`, ranges: true, breaks: 2 * maxResumes, at: 90_000}, 2 * maxResumes},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.fault.body = noise(1 << 20)

@@ -19,9 +19,8 @@ const (
 	maxTries   = 32
 	// progress is how many bytes make a try count as one that went on.
 	progress = 64 << 10
-	// firstDelay doubles with each try without progress, up to lastDelay.
+	// firstDelay doubles with each try without progress.
 	firstDelay = 50 * time.Millisecond
-	lastDelay  = 5 * time.Second
 )
 
 // errChanged says that upstream now has another representation than the one of which
@@ -94,7 +93,7 @@ func (r *resumption) next(cause error) (*http.Response, error) {
 }
 
 func (r *resumption) pause() error {
-	d := min(firstDelay<<(r.vain-1), lastDelay)
+	d := firstDelay << (r.vain - 1)
 	d = d/2 + rand.N(d/2+1)
 	t := time.NewTimer(d)
 	defer t.Stop()
