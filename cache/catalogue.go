@@ -239,11 +239,16 @@ func (t *flights) outdateMatching(match func(url string) bool) []store.Key {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var keys []store.Key
-	for key, f := range t.byKey {
-		if match(f.sent.URL.String()) {
-			f.outdated.Store(true)
-			delete(t.byKey, key)
-			keys = append(keys, f.primary)
+	for primary, same := range t.all {
+		matched := false
+		for f := range same {
+			if match(f.sent.URL.String()) {
+				t.outdateOne(f)
+				matched = true
+			}
+		}
+		if matched {
+			keys = append(keys, primary)
 		}
 	}
 	return keys

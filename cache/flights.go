@@ -74,10 +74,15 @@ func (t *flights) outdate(primary store.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for f := range t.all[primary] {
-		f.outdated.Store(true)
-		if t.byKey[f.key] == f {
-			delete(t.byKey, f.key)
-		}
+		t.outdateOne(f)
+	}
+}
+
+// outdateOne is called with mu held.
+func (t *flights) outdateOne(f *fill) {
+	f.outdated.Store(true)
+	if t.byKey[f.key] == f {
+		delete(t.byKey, f.key)
 	}
 }
 
