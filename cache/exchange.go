@@ -156,7 +156,12 @@ func (x *exchange) prefersPart() bool {
 	if !ok {
 		return false
 	}
-	return x.rule.Mode != Immutable || len(ranges) > 1 || ranges[0].first != 0
+	if x.rule.Mode != Immutable || len(ranges) > 1 || ranges[0].first != 0 {
+		return true
+	}
+	// From the first byte to the last is the whole. To any other, it is only where the
+	// rule wants the whole fetched: who probes with bytes=0-0 would have it sent.
+	return ranges[0].last >= 0 && !x.rule.FillRanges
 }
 
 // onlyIfCached is RFC 9111, section 5.2.1.7.

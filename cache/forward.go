@@ -13,10 +13,6 @@ import (
 	"sync"
 )
 
-// smallObject is the size up to which a range of something not stored has the whole
-// fetched beside it.
-const smallObject = 8 << 20
-
 // forward passes the client's own request on and its response back, storing nothing.
 func (x *exchange) forward(fwd, detail string) error {
 	resp, err := x.own()
@@ -61,11 +57,9 @@ func (x *exchange) inform(code int, header textproto.MIMEHeader) {
 	clear(h)
 }
 
-// forwardPart passes a range request on. A 206 is not stored; but when it tells that
-// the whole is small, that is fetched beside it, since other ranges will follow
-// (lazily read wheels, RFC 9110's section 14 used as a file system). Where the rule
-// wants it so, the whole is asked for first: ranges that come a moment later wait for
-// its bytes instead of going upstream each.
+// forwardPart passes a range request on. Where the rule wants it so, the whole is asked
+// for first: ranges that come a moment later wait for its bytes instead of going
+// upstream each.
 func (x *exchange) forwardPart(f found) error {
 	if x.rule.FillRanges {
 		others, err := x.background(f)
@@ -79,15 +73,6 @@ func (x *exchange) forwardPart(f found) error {
 	resp, err := x.own()
 	if err != nil {
 		return err
-	}
-	if x.rule.Mode == Immutable && !x.rule.FillRanges && resp.StatusCode == http.StatusPartialContent {
-		_, complete, ok := parseContentRange(resp.Header.Get("Content-Range"))
-		if ok && complete >= 0 && complete <= smallObject {
-			if _, err := x.background(f); err != nil {
-				resp.Body.Close()
-				return err
-			}
-		}
 	}
 	return x.relay(resp, cacheStatus{fwd: f.reason(), detail: "range"})
 }

@@ -13,6 +13,9 @@ import (
 	"sync"
 )
 
+// smallObject is the size up to which a fill of which parts are asked for is finished.
+const smallObject = 8 << 20
+
 // bufferSize is what is read from upstream and written to a client at once: a TLS
 // write below 16 KiB doubles the cost of large bodies, and beyond 256 KiB nothing is
 // gained.
