@@ -84,6 +84,7 @@ type Cache struct {
 	wg     sync.WaitGroup
 
 	flights  flights
+	parts    parts
 	circuits circuits
 	variants variantLocks
 	offline  atomic.Bool
@@ -122,6 +123,7 @@ func (c *Cache) Close() error {
 	c.flights.close()
 	c.cancel()
 	c.wg.Wait()
+	c.dropParts(c.parts.forgetMatching(func(string) bool { return true }))
 	return c.store.close()
 }
 
@@ -173,6 +175,7 @@ func (c *Cache) Invalidate(target *url.URL) {
 func (c *Cache) InvalidateUnder(target *url.URL, rule *Rule) {
 	key := primaryKey(target, rule.DropQuery)
 	c.flights.outdate(key)
+	c.dropParts(c.parts.forgetTarget(key))
 	c.drop(key)
 }
 

@@ -196,6 +196,7 @@ func (c *Catalogue) Remove(ctx context.Context, match func(url string) bool, pro
 		return done, err
 	}
 	running := c.cache.flights.outdateMatching(match)
+	c.cache.dropParts(c.cache.parts.forgetMatching(match))
 	keys := make([]store.Key, 0, removeBatch)
 	flush := func() error {
 		_, err := s.DeleteAll(keys)

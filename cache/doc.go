@@ -14,7 +14,8 @@
 // (request.go), conditional when something is stored (validate.go), decides whether
 // the response may be stored (storable.go), and appends its body to a spool
 // (spool.go) from which every client reads at its own pace. A body that breaks off
-// is taken up again (resume.go). What cannot be shared is passed on (forward.go).
+// is taken up again (resume.go). What cannot be shared is passed on (forward.go);
+// ranges among it are kept until they make a whole (join.go, parts.go).
 //
 // # What is kept
 //

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"crypto/sha256"
 	"hash"
 	"io"
@@ -22,8 +23,13 @@ func (x *exchange) forward(fwd, detail string) error {
 	return x.relay(resp, cacheStatus{fwd: fwd, detail: detail})
 }
 
-// own sends the client's own request. Interim responses go to the client as they come.
+// own sends the client's own request.
 func (x *exchange) own() (*http.Response, error) {
+	return x.send(func(ctx context.Context) *http.Request { return ownRequest(ctx, x.r) })
+}
+
+// send sends a request for this client alone. Interim responses go to it as they come.
+func (x *exchange) send(request func(context.Context) *http.Request) (*http.Response, error) {
 	// net/http may call the hook when RoundTrip has returned already, as with
 	// httputil.ReverseProxy; from then on the ResponseWriter is not the hook's.
 	var mu sync.Mutex
@@ -39,7 +45,7 @@ func (x *exchange) own() (*http.Response, error) {
 			return nil
 		},
 	})
-	resp, err := x.c.roundTrip(ownRequest(ctx, x.r))
+	resp, err := x.c.roundTrip(request(ctx))
 	mu.Lock()
 	over = true
 	mu.Unlock()
@@ -57,10 +63,11 @@ func (x *exchange) inform(code int, header textproto.MIMEHeader) {
 	clear(h)
 }
 
-// forwardPart passes a range request on. Where the rule wants it so, the whole is asked
-// for first: ranges that come a moment later wait for its bytes instead of going
-// upstream each.
+// forwardPart passes a range request on, and keeps what comes until all parts of the
+// whole have. Where the rule wants it so, the whole is asked for first: ranges that come
+// a moment later wait for its bytes instead of going upstream each.
 func (x *exchange) forwardPart(f found) error {
+	ask := func() (*http.Response, error) { return x.part(f) }
 	if x.rule.FillRanges {
 		others, err := x.background(f)
 		if err != nil {
@@ -69,8 +76,9 @@ func (x *exchange) forwardPart(f found) error {
 		if others {
 			return x.fetch(f, judgement{because: f.reason()})
 		}
+		ask = x.own
 	}
-	resp, err := x.own()
+	resp, err := ask()
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ const metaVersion1 = 1
 const (
 	kindObject   = 1 // a stored response
 	kindVariants = 2 // the Vary field sets known for a target URI
+	kindPart     = 3 // bytes of a response that is not stored; nothing else is known here
 )
 
 var errMeta = errors.New("malformed record")

@@ -164,8 +164,8 @@ func (r *resumption) isOther(resp *http.Response) bool {
 }
 
 func (r *resumption) acceptPart(resp *http.Response, size int64) error {
-	first, complete, ok := parseContentRange(resp.Header.Get("Content-Range"))
-	if r.noRange || !ok || first != size || (r.total >= 0 && complete >= 0 && complete != r.total) {
+	part, complete, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	if r.noRange || !ok || part.off != size || (r.total >= 0 && complete >= 0 && complete != r.total) {
 		return fmt.Errorf("upstream sends %q after %d bytes: %w", resp.Header.Get("Content-Range"), size, errNoRange)
 	}
 	if !r.agrees(resp.Header) {
@@ -219,15 +219,15 @@ func (r *resumption) acceptWhole(resp *http.Response, size int64) error {
 }
 
 // parseContentRange reads "bytes first-last/complete"; complete is -1 for "*".
-func parseContentRange(s string) (first, complete int64, ok bool) {
+func parseContentRange(s string) (part span, complete int64, ok bool) {
 	rest, found := strings.CutPrefix(s, "bytes ")
 	if !found {
-		return 0, 0, false
+		return span{}, 0, false
 	}
-	span, size, found := strings.Cut(rest, "/")
-	from, to, dash := strings.Cut(span, "-")
+	bounds, size, found := strings.Cut(rest, "/")
+	from, to, dash := strings.Cut(bounds, "-")
 	if !found || !dash {
-		return 0, 0, false
+		return span{}, 0, false
 	}
 	first, ok1 := parseOffset(from)
 	last, ok2 := parseOffset(to)
@@ -235,8 +235,8 @@ func parseContentRange(s string) (first, complete int64, ok bool) {
 	if size != "*" {
 		var ok3 bool
 		if complete, ok3 = parseOffset(size); !ok3 || last >= complete {
-			return 0, 0, false
+			return span{}, 0, false
 		}
 	}
-	return first, complete, ok1 && ok2 && first <= last
+	return span{first, last - first + 1}, complete, ok1 && ok2 && first <= last
 }
