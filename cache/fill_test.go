@@ -23,7 +23,7 @@ import (
 )
 
 func TestManyClientsOfOneColdObjectCauseOneFetch(t *testing.T) {
-	const clients, size = 64, 32 << 20
+	const clients, size = 64, 16 << 20
 	body := noise(size)
 	var ready func()
 	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
@@ -54,7 +54,7 @@ func TestManyClientsOfOneColdObjectCauseOneFetch(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if grown := highest(); grown > 96<<20 {
+	if grown := highest(); grown > 64<<20 {
 		t.Errorf("heap grew by %d MiB", grown>>20)
 	}
 	w.wantGets(1)
