@@ -60,6 +60,8 @@ type Options struct {
 	// and a good one is looked at, in tests.
 	storeDelay func(try int) time.Duration
 	storeCheck time.Duration
+	// firstByte and storePatience replace the constants of the same names in tests.
+	firstByte, storePatience time.Duration
 }
 
 // Cache answers requests from a store and from upstream. It is safe for concurrent
@@ -73,6 +75,8 @@ type Cache struct {
 	idle     time.Duration
 	budget   time.Duration
 	now      func() time.Time
+	// See the constants of the same names.
+	firstByte, storePatience time.Duration
 
 	// ctx ends with Close; wg counts the fills.
 	ctx    context.Context
@@ -80,6 +84,7 @@ type Cache struct {
 	wg     sync.WaitGroup
 
 	flights  flights
+	parts    parts
 	circuits circuits
 	oversize oversize
 	variants variantLocks
@@ -102,7 +107,8 @@ func New(o Options) (*Cache, error) {
 	}
 	c := &Cache{
 		refuse: o.RefuseWithoutStore, upstream: o.Upstream, log: o.Logger, idle: o.IdleTimeout, budget: o.StaleBudget, now: time.Now,
-		metrics: newMetrics(o.Registerer),
+		metrics:   newMetrics(o.Registerer),
+		firstByte: cmp.Or(o.firstByte, firstByte), storePatience: cmp.Or(o.storePatience, storePatience),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()
@@ -118,6 +124,7 @@ func (c *Cache) Close() error {
 	c.flights.close()
 	c.cancel()
 	c.wg.Wait()
+	c.dropParts(c.parts.forgetMatching(func(string) bool { return true }))
 	return c.store.close()
 }
 
@@ -169,6 +176,7 @@ func (c *Cache) Invalidate(target *url.URL) {
 func (c *Cache) InvalidateUnder(target *url.URL, rule *Rule) {
 	key := primaryKey(target, rule.DropQuery)
 	c.flights.outdate(key)
+	c.dropParts(c.parts.forgetTarget(key))
 	c.drop(key)
 }
 
@@ -176,6 +184,18 @@ func (c *Cache) InvalidateUnder(target *url.URL, rule *Rule) {
 func (c *Cache) drop(key store.Key) {
 	if err := c.store.Delete(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.storeFailed(c.log, "delete", err)
+	}
+}
+
+// freshen replaces the record of one of primary's responses, if that is still there,
+// and keeps it as the rule of now says.
+func (c *Cache) freshen(log *slog.Logger, primary, key store.Key, rec *record, rule *Rule) {
+	err := c.store.LinkWith(key, key, rec.encode(), rule.keeping())
+	switch {
+	case err == nil && rule.Pin:
+		c.pinVariants(primary, rule)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		c.storeFailed(log, "set metadata", err)
 	}
 }
 

@@ -196,6 +196,7 @@ func (c *Catalogue) Remove(ctx context.Context, match func(url string) bool, pro
 		return done, err
 	}
 	running := c.cache.flights.outdateMatching(match)
+	c.cache.dropParts(c.cache.parts.forgetMatching(match))
 	keys := make([]store.Key, 0, removeBatch)
 	flush := func() error {
 		_, err := s.DeleteAll(keys)
@@ -239,11 +240,16 @@ func (t *flights) outdateMatching(match func(url string) bool) []store.Key {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var keys []store.Key
-	for key, f := range t.byKey {
-		if match(f.sent.URL.String()) {
-			f.outdated.Store(true)
-			delete(t.byKey, key)
-			keys = append(keys, f.primary)
+	for primary, same := range t.all {
+		matched := false
+		for f := range same {
+			if match(f.sent.URL.String()) {
+				t.outdateOne(f)
+				matched = true
+			}
+		}
+		if matched {
+			keys = append(keys, primary)
 		}
 	}
 	return keys

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,27 +166,33 @@ func TestRemoveByURL(t *testing.T) {
 
 // TestRemoveOutdatesRunningFills removes a URL while it is being fetched.
 func TestRemoveOutdatesRunningFills(t *testing.T) {
-	half, rest := make(chan struct{}), make(chan struct{})
-	w := newWorld(t, &Rule{Mode: Immutable}, func(rw http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(rw, "one half, ")
-		_ = http.NewResponseController(rw).Flush()
-		close(half)
-		<-rest
-		fmt.Fprint(rw, "the other")
-	})
-	answered := make(chan answer, 1)
-	go func() { answered <- w.get("/a") }()
-	<-half
-	if _, err := w.catalogue().Remove(t.Context(), everything, nil); err != nil {
-		t.Fatal(err)
-	}
-	close(rest)
-	if a := <-answered; string(a.body) != "one half, the other" || a.err != nil {
-		t.Errorf("the client got %q, %v", a.body, a.err)
-	}
-	w.cache.wg.Wait()
-	if n := w.stored(); n != 0 {
-		t.Errorf("%d objects are stored, want none", n)
+	for _, private := range []bool{false, true} {
+		t.Run(fmt.Sprintf("private %v", private), func(t *testing.T) {
+			s := newStepper(1000)
+			var n atomic.Int64
+			w := newWorld(t, &Rule{Mode: Immutable}, func(rw http.ResponseWriter, r *http.Request) {
+				if private && n.Add(1) == 1 {
+					rw.Header().Set("Cache-Control", "private")
+					return
+				}
+				s.ServeHTTP(rw, r)
+			})
+			if private {
+				w.get("/a") // from now on nobody waits for others
+			}
+			running := w.open(t.Context(), "/a")
+			if _, err := w.catalogue().Remove(t.Context(), everything, nil); err != nil {
+				t.Fatal(err)
+			}
+			close(s.allowed)
+			if b, err := io.ReadAll(running.Body); !bytes.Equal(b, s.body) || err != nil {
+				t.Errorf("the client got %d bytes, %v", len(b), err)
+			}
+			w.cache.wg.Wait()
+			if n := w.stored(); n != 0 {
+				t.Errorf("%d objects are stored, want none", n)
+			}
+		})
 	}
 }
 

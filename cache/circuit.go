@@ -49,10 +49,14 @@ type circuit struct {
 	until time.Time
 	retry time.Duration
 
-	// throttled: until when upstream asks to be left alone, and by which status. wary:
-	// until when its 404s are not to be believed.
-	throttled, wary time.Time
-	status          int
+	// throttled and unavailable: until when upstream asks to be left alone by a 429 and
+	// by a 503. wary: until when its 404s are not to be believed.
+	throttled, unavailable, wary time.Time
+}
+
+// resting reports whether upstream asks to be left alone.
+func (c *circuit) resting(now time.Time) bool {
+	return now.Before(c.throttled) || now.Before(c.unavailable)
 }
 
 // downError is a request that was not sent since its upstream has failed before.
@@ -81,7 +85,7 @@ func (t *circuits) spared(u *url.URL, now time.Time) string {
 	switch {
 	case c == nil:
 		return ""
-	case now.Before(c.throttled):
+	case c.resting(now):
 		return "throttled"
 	case c.open && now.Before(c.until):
 		return "upstream-down"
@@ -95,7 +99,7 @@ func (t *circuits) throttles(u *url.URL, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.byHost[circuitKey(u)]
-	return c != nil && (now.Before(c.throttled) || now.Before(c.wary))
+	return c != nil && (c.resting(now) || now.Before(c.wary))
 }
 
 // admit lets a request through to its upstream, or says why not. Where the circuit is
@@ -153,18 +157,18 @@ func (t *circuits) answered(u *url.URL, resp *http.Response, now time.Time) {
 	if c == nil {
 		c = t.of(key, now)
 	}
-	*c = circuit{throttled: c.throttled, wary: c.wary, status: c.status}
-	if tooMany {
-		c.wary = later(c.wary, now.Add(someThrottle))
-	}
+	*c = circuit{throttled: c.throttled, unavailable: c.unavailable, wary: c.wary}
 	switch {
-	case d > 0:
-		c.status = resp.StatusCode
+	case tooMany:
+		c.wary = later(c.wary, now.Add(someThrottle))
 		c.throttled = later(c.throttled, now.Add(d))
-	case c.status == http.StatusServiceUnavailable && resp.StatusCode < 500:
-		// A 503 was about that resource, or is over: this one was answered. A 429 is
-		// about larder, and an answer in between does not take it back.
-		c.throttled = time.Time{}
+	case d > 0:
+		c.unavailable = later(c.unavailable, now.Add(d))
+	case resp.StatusCode < 400:
+		// A 503 was about that resource, or is over: this one was served. An error says
+		// no such thing: some that are overloaded answer 404. And a 429 is about larder,
+		// so that no answer in between takes it back.
+		c.unavailable = time.Time{}
 	}
 	if !c.matters(now) {
 		delete(t.byHost, key)
@@ -180,7 +184,7 @@ func later(a, b time.Time) time.Time {
 
 // matters reports whether there is anything to remember.
 func (c *circuit) matters(now time.Time) bool {
-	return c.failures > 0 || now.Before(c.throttled) || now.Before(c.wary)
+	return c.failures > 0 || c.resting(now) || now.Before(c.wary)
 }
 
 // of returns the circuit for key, new when there is none. Called with mu held.
@@ -204,7 +208,7 @@ func (t *circuits) makeRoom(now time.Time) {
 	var any string
 	for key, c := range t.byHost {
 		any = key
-		if !c.open && !now.Before(c.throttled) && !now.Before(c.wary) {
+		if !c.open && !c.resting(now) && !now.Before(c.wary) {
 			delete(t.byHost, key)
 		}
 	}

@@ -87,35 +87,85 @@ func TestOneURLsErrorBenchesNoUpstream(t *testing.T) {
 }
 
 func TestNothingIsNegativelyCachedWhileUpstreamThrottles(t *testing.T) {
-	w := newWorld(t, &Rule{Mode: Revalidate, TTL: time.Minute, NegativeTTL: time.Hour, StaleIfError: time.Hour}, func(rw http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/429":
-			rw.WriteHeader(429)
-		case "/there":
-			if r.Header.Get("If-None-Match") == "" {
-				rw.Header().Set("Etag", `"x"`)
-				rw.Write([]byte("index"))
-				return
+	for _, test := range []struct {
+		name, retryAfter string
+		status           int
+		lasts            time.Duration
+	}{
+		{"429", "", 429, someThrottle},
+		{"429 with Retry-After", "600", 429, 10 * time.Minute},
+		{"503 with Retry-After", "600", 503, 10 * time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, &Rule{Mode: Revalidate, TTL: time.Minute, NegativeTTL: time.Hour}, func(rw http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/throttled":
+					if test.retryAfter != "" {
+						rw.Header().Set("Retry-After", test.retryAfter)
+					}
+					rw.WriteHeader(test.status)
+				case "/there":
+					if r.Header.Get("If-None-Match") == "" {
+						rw.Header().Set("Etag", `"x"`)
+						rw.Write([]byte("index"))
+						return
+					}
+					rw.WriteHeader(404)
+				default:
+					rw.WriteHeader(404)
+				}
+			})
+			w.get("/there")
+			w.clock.advance(2 * time.Minute)
+			w.get("/throttled")
+			w.get("/gone").want(t, 404, nil, "larder; fwd=uri-miss; detail=throttled")
+			w.get("/gone").want(t, 404, nil, "larder; fwd=uri-miss; detail=throttled")
+			// Nor does such a 404 cost what is stored.
+			w.get("/there").want(t, 404, nil, "larder; fwd=stale; detail=throttled")
+			w.cache.wg.Wait()
+			if n := w.stored(); n == 0 {
+				t.Error("a 404 of a throttling upstream has removed what was stored")
 			}
-			rw.WriteHeader(404)
-		default:
-			rw.WriteHeader(404)
-		}
-	})
-	w.get("/there")
-	w.clock.advance(2 * time.Minute)
-	w.get("/429")
-	w.get("/gone").want(t, 404, nil, "larder; fwd=uri-miss; detail=throttled")
-	w.get("/gone").want(t, 404, nil, "larder; fwd=uri-miss; detail=throttled")
-	// Nor does such a 404 cost what is stored.
-	w.get("/there").want(t, 404, nil, "larder; fwd=stale; detail=throttled")
-	w.cache.wg.Wait()
-	if n := w.stored(); n == 0 {
-		t.Error("a 404 of a throttling upstream has removed what was stored")
+			w.clock.advance(test.lasts + time.Second)
+			w.get("/gone").want(t, 404, nil, "larder; fwd=uri-miss; stored")
+			w.get("/gone").want(t, 404, nil, "larder; hit; ttl=3600")
+		})
 	}
-	w.clock.advance(someThrottle + time.Second)
-	w.get("/gone").want(t, 404, nil, "larder; fwd=uri-miss; stored")
-	w.get("/gone").want(t, 404, nil, "larder; hit; ttl=3600")
+}
+
+// TestWhatIsRemembered of an upstream after it has asked to be left alone.
+func TestWhatIsRemembered(t *testing.T) {
+	type answer struct {
+		status     int
+		retryAfter string
+	}
+	for _, test := range []struct {
+		name    string
+		answers []answer
+		after   time.Duration
+		spared  bool
+	}{
+		{"a 503", []answer{{503, "60"}}, 59 * time.Second, true},
+		{"a 503 that has passed", []answer{{503, "60"}}, 61 * time.Second, false},
+		{"a 503, then an answer", []answer{{503, "60"}, {200, ""}}, 0, false},
+		{"a 503, then a redirection", []answer{{503, "60"}, {302, ""}}, 0, false},
+		{"a 503, then a 404", []answer{{503, "60"}, {404, ""}}, 0, true},
+		{"a 503, then a 503 for less", []answer{{503, "60"}, {503, "1"}}, 59 * time.Second, true},
+		{"a 503 without Retry-After", []answer{{503, ""}}, 0, false},
+		{"a 429, then an answer elsewhere", []answer{{429, "60"}, {200, ""}}, 59 * time.Second, true},
+		{"a 429, then a 503, then an answer", []answer{{429, "600"}, {503, "1"}, {200, ""}}, 599 * time.Second, true},
+		{"a 503, then a 429, then an answer", []answer{{503, "600"}, {429, "1"}, {200, ""}}, 2 * time.Second, false},
+	} {
+		var c circuits
+		now := time.Now()
+		u := mustURL(t, "https://a.test/")
+		for _, a := range test.answers {
+			c.answered(u, &http.Response{StatusCode: a.status, Header: http.Header{"Retry-After": {a.retryAfter}}}, now)
+		}
+		if why := c.spared(u, now.Add(test.after)); (why == "throttled") != test.spared {
+			t.Errorf("%s: after %v spared %q", test.name, test.after, why)
+		}
+	}
 }
 
 // failing is an upstream that cannot be reached until told otherwise.

@@ -14,7 +14,8 @@
 // (request.go), conditional when something is stored (validate.go), decides whether
 // the response may be stored (storable.go), and appends its body to a spool
 // (spool.go) from which every client reads at its own pace. A body that breaks off
-// is taken up again (resume.go). What cannot be shared is passed on (forward.go).
+// is taken up again (resume.go). What cannot be shared is passed on (forward.go);
+// ranges among it are kept until they make a whole (join.go, parts.go).
 //
 // # What is kept
 //
@@ -27,6 +28,8 @@
 //
 // Immutable and Revalidate fix the freshness lifetime, whatever the response's
 // Cache-Control and Expires say; StaleIfError prevails over must-revalidate; under
-// Immutable a request's freshness directives are not heard. No rule prevails over
+// Immutable a request's freshness directives are not heard. Cache-Status tells where
+// that is why a response is served: detail=immutable, revalidate, negative-ttl or
+// stale-if-error. No rule prevails over
 // no-store, private, Vary: *, or section 3.5 on credentials.
 package cache

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"net/http"
@@ -8,9 +9,13 @@ import (
 	"larder/cache/store"
 )
 
-// maxRounds bounds how often a request starts over because what it relied on went
-// away. Then it is passed through.
-const maxRounds = 5
+const (
+	// maxRounds bounds how often a request starts over because what it relied on went
+	// away. Then it is passed through.
+	maxRounds = 5
+	// maxLooks bounds how often it looks up, other fills' ends included.
+	maxLooks = 1000
+)
 
 // errAgain: look up once more.
 var errAgain = errors.New("look up again")
@@ -52,7 +57,7 @@ func (x *exchange) serve() error {
 	if x.forOrigin() {
 		return x.forward("request", "")
 	}
-	for n := 0; n < maxRounds; {
+	for n, looks := 0, 0; n < maxRounds && looks < maxLooks; looks++ {
 		err := x.round()
 		if !errors.Is(err, errAgain) {
 			return err
@@ -101,7 +106,7 @@ func (x *exchange) round() error {
 // hit answers from the store without asking upstream.
 func (x *exchange) hit(s *selected, j judgement, detail string) error {
 	x.out.Hit = true
-	cs := cacheStatus{hit: true, detail: detail}
+	cs := cacheStatus{hit: true, detail: cmp.Or(detail, j.overrules)}
 	if j.ttl != forever {
 		cs.ttl = &j.ttl
 	}
@@ -151,7 +156,12 @@ func (x *exchange) prefersPart() bool {
 	if !ok {
 		return false
 	}
-	return x.rule.Mode != Immutable || len(ranges) > 1 || ranges[0].first != 0
+	if x.rule.Mode != Immutable || len(ranges) > 1 || ranges[0].first != 0 {
+		return true
+	}
+	// From the first byte to the last is the whole. To any other, it is only where the
+	// rule wants the whole fetched: who probes with bytes=0-0 would have it sent.
+	return ranges[0].last >= 0 && !x.rule.FillRanges
 }
 
 // onlyIfCached is RFC 9111, section 5.2.1.7.

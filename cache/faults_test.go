@@ -77,6 +77,16 @@ func (r *h1request) wanted(body []byte, etag string) (from int) {
 
 const faultTag = `"s"`
 
+// idleFor is the idle timeout for a fault that is to be survived. Only what stalls
+// needs it to pass, and then all else has to be quicker: those wait for it together.
+func idleFor(t *testing.T, fault string) Options {
+	if fault != "stalled" {
+		return Options{}
+	}
+	t.Parallel()
+	return Options{IdleTimeout: 5 * time.Second}
+}
+
 // unseen asks twice at once, and again, and wants nobody to notice anything.
 func unseen(t *testing.T, w *world, body []byte) {
 	t.Helper()
@@ -148,8 +158,8 @@ func TestFaultMidBodyHTTP1(t *testing.T) {
 	} {
 		t.Run(test.name+", resumed by range", func(t *testing.T) {
 			var ranges atomic.Int64
-			w := newH1World(t, immutable, Options{IdleTimeout: 700 * time.Millisecond}, func(r *h1request) {
-				if r.http.Header.Get("Range") != "" {
+			w := newH1World(t, immutable, idleFor(t, test.name), func(r *h1request) {
+				if r.http.Header.Get("Range") != "" && r.http.Header.Get("If-Range") == faultTag {
 					ranges.Add(1)
 				}
 				if r.n == 1 {
@@ -164,7 +174,7 @@ func TestFaultMidBodyHTTP1(t *testing.T) {
 			}
 		})
 		t.Run(test.name+", refetched and compared", func(t *testing.T) {
-			w := newH1World(t, immutable, Options{IdleTimeout: 700 * time.Millisecond}, func(r *h1request) {
+			w := newH1World(t, immutable, idleFor(t, test.name), func(r *h1request) {
 				if r.n == 1 {
 					test.fault(r)
 					return
@@ -234,7 +244,7 @@ func TestFaultMidBodyHTTP2(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name+", resumed by range", func(t *testing.T) {
-			w, _ := newH2World(t, immutable, Options{IdleTimeout: 700 * time.Millisecond}, func(r *h2request) {
+			w, _ := newH2World(t, immutable, idleFor(t, test.name), func(r *h2request) {
 				if r.n == 1 {
 					test.fault(r)
 					return
@@ -244,7 +254,7 @@ func TestFaultMidBodyHTTP2(t *testing.T) {
 			unseen(t, w, body)
 		})
 		t.Run(test.name+", refetched and compared", func(t *testing.T) {
-			w, _ := newH2World(t, immutable, Options{IdleTimeout: 700 * time.Millisecond}, func(r *h2request) {
+			w, _ := newH2World(t, immutable, idleFor(t, test.name), func(r *h2request) {
 				if r.n == 1 {
 					test.fault(r)
 					return
@@ -391,7 +401,7 @@ func TestFaultSlowFirstByte(t *testing.T) {
 	body := noise(10_000)
 	for _, before := range []string{"header", "body"} {
 		t.Run(before, func(t *testing.T) {
-			w := newH1World(t, immutable, Options{IdleTimeout: 5 * time.Second}, func(r *h1request) {
+			w := newH1World(t, immutable, Options{}, func(r *h1request) {
 				wait := func() { // longer than clients wait for the header on its own
 					select {
 					case <-time.After(2 * firstByte):
@@ -409,6 +419,59 @@ func TestFaultSlowFirstByte(t *testing.T) {
 			})
 			unseen(t, w, body)
 		})
+	}
+}
+
+// TestFaultBeforeTheBodyGivesWayToTheNextAnswer: no client has any of the first, so the
+// second need not agree with it.
+func TestFaultBeforeTheBodyGivesWayToTheNextAnswer(t *testing.T) {
+	body := noise(1000)
+	whole := func(r *h1request, tag string, body []byte) {
+		r.write("HTTP/1.1 200 OK\r\nEtag: %s\r\nContent-Length: %d\r\n\r\n", tag, len(body))
+		r.conn.Write(body)
+	}
+	for _, test := range []struct {
+		name   string
+		second func(r *h1request)
+		status int
+		body   []byte
+		stored bool
+	}{
+		{"the same", func(r *h1request) { whole(r, `"1"`, body) }, 200, body, true},
+		{"under another tag", func(r *h1request) { whole(r, `"2"`, body) }, 200, body, true},
+		{"of another length", func(r *h1request) { whole(r, `"2"`, body[1:]) }, 200, body[1:], true},
+		{"in chunks", func(r *h1request) {
+			r.write("HTTP/1.1 200 OK\r\nEtag: \"2\"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+		}, 200, []byte("abc"), true},
+		{"not to be stored", func(r *h1request) {
+			r.write("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nEtag: \"2\"\r\nContent-Length: 3\r\n\r\nabc")
+		}, 200, []byte("abc"), false},
+		{"404", func(r *h1request) {
+			r.write("HTTP/1.1 404 Not Found\r\nEtag: \"2\"\r\nCache-Control: no-store\r\nContent-Length: 3\r\n\r\nabc")
+		}, 404, []byte("abc"), false},
+	} {
+		for _, mode := range []Mode{Immutable, Revalidate, HTTP} {
+			t.Run(test.name+", "+mode.String(), func(t *testing.T) {
+				w := newH1World(t, &Rule{Mode: mode}, Options{firstByte: time.Minute}, func(r *h1request) {
+					if r.n == 1 {
+						r.wanted(body, `"1"`)
+						return
+					}
+					test.second(r)
+				})
+				got := w.get("/x")
+				if got.err != nil || got.StatusCode != test.status || digest(got.body) != digest(test.body) {
+					t.Errorf("status %d, %d bytes, %v", got.StatusCode, len(got.body), got.err)
+				}
+				if tag := got.Header.Get("Etag"); test.name != "the same" && tag != `"2"` {
+					t.Errorf("Etag: %s", tag)
+				}
+				w.cache.wg.Wait()
+				if stored := w.stored() > 0; stored != test.stored {
+					t.Errorf("stored: %v", stored)
+				}
+			})
+		}
 	}
 }
 
@@ -451,6 +514,10 @@ func TestFaultRangeAnsweredWrongly(t *testing.T) {
 		{"416", func(r *h1request) {
 			r.write("HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")
 		}},
+		{"another complete length", func(r *h1request) {
+			r.write("HTTP/1.1 206 Partial Content\r\nEtag: %s\r\nContent-Range: bytes 300000-%d/%d\r\nContent-Length: 300001\r\n\r\n", faultTag, len(body), len(body)+1)
+			r.conn.Write(append(noise(300_000), 'x'))
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newH1World(t, immutable, Options{}, func(r *h1request) {
@@ -466,6 +533,51 @@ func TestFaultRangeAnsweredWrongly(t *testing.T) {
 				}
 			})
 			unseen(t, w, body)
+		})
+	}
+}
+
+// TestFaultPartOfAnotherRepresentation: the origin ignores If-Range, and what it sends
+// a part of is another representation now, which the validators do not exclude.
+func TestFaultPartOfAnotherRepresentation(t *testing.T) {
+	const at = 250_000
+	old := noise(600_000)
+	other := append(noise(5), old[5:at]...)
+	other = append(other, noise(600_001)[at:len(old)]...)
+	earlier, later := "Last-Modified: "+date(-48*time.Hour), "Last-Modified: "+date(-24*time.Hour)
+	for _, test := range []struct{ name, first, part string }{
+		{"RFC 9110, 8.8.2.2: another Last-Modified", earlier, later},
+		{"a date, and a part without validator", earlier, "X-A: 1"},
+		{"a date, and a part with a tag alone", earlier, `Etag: "a"`},
+		{"8.8.3.2: a strong tag, and a weak one", `Etag: "a"`, `Etag: W/"a"`},
+		{"a strong tag, and a part without validator", `Etag: "a"`, "X-A: 1"},
+		{"a strong tag, and a part with a date alone", `Etag: "a"`, earlier},
+		{"a strong tag and a date, and the same date alone", `Etag: "a"` + "\r\n" + earlier, earlier},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var parts atomic.Int64
+			w := newH1World(t, immutable, Options{}, func(r *h1request) {
+				switch {
+				case r.n == 1:
+					r.write("HTTP/1.1 200 OK\r\nDate: %s\r\n%s\r\nContent-Length: %d\r\n\r\n", date(0), test.first, len(old))
+					r.conn.Write(old[:at])
+				case r.http.Header.Get("Range") == "":
+					r.write("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(other))
+					r.conn.Write(other)
+				default:
+					parts.Add(1)
+					if r.http.Header.Get("If-Range") == "" {
+						t.Error("a range without If-Range")
+					}
+					r.write("HTTP/1.1 206 Partial Content\r\nDate: %s\r\n%s\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n",
+						date(0), test.part, at, len(other)-1, len(other), len(other)-at)
+					r.conn.Write(other[at:])
+				}
+			})
+			cutOff(t, w)
+			if n := parts.Load(); n != 1 {
+				t.Errorf("asked for a part %d times, want once", n)
+			}
 		})
 	}
 }

@@ -134,8 +134,7 @@ func (f *fill) run() {
 		f.decide(failed)
 		return
 	}
-	f.status, f.total = resp.StatusCode, resp.ContentLength
-	f.header, f.trailers = endToEnd(resp.Header), len(resp.Trailer) > 0
+	f.describe(resp)
 	switch {
 	case f.stored != nil && resp.StatusCode == http.StatusNotModified:
 		f.notModified(resp)
@@ -144,6 +143,12 @@ func (f *fill) run() {
 	default:
 		f.response(resp)
 	}
+}
+
+// describe notes what the header of resp says.
+func (f *fill) describe(resp *http.Response) {
+	f.status, f.total = resp.StatusCode, resp.ContentLength
+	f.header, f.trailers = endToEnd(resp.Header), len(resp.Trailer) > 0
 }
 
 // ask sends the canonical request, conditional when something is stored.
@@ -180,17 +185,37 @@ func (f *fill) refresh() {
 	if f.outdated.Load() || f.noStore {
 		return
 	}
-	if err := f.c.store.LinkWith(f.stored.key, f.stored.key, f.current.encode(), f.rule.keeping()); err != nil {
-		f.c.storeFailed(f.log, "set metadata", err)
-		return
+	f.c.freshen(f.log, f.primary, f.stored.key, f.current, f.rule)
+	f.unstoreOutdated()
+}
+
+// unstoreOutdated takes back what the fill has stored when an unsafe request came
+// while it was doing so, and reports whether that was so. One that comes later finds
+// it in the store.
+func (f *fill) unstoreOutdated() bool {
+	if !f.outdated.Load() {
+		return false
 	}
-	if f.rule.Pin {
-		f.c.pinVariants(f.primary, f.rule)
+	f.c.drop(f.primary)
+	return true
+}
+
+// response decides what a whole response is good for, and stores it if it may be. One
+// that breaks off before its body has begun gives way to the next.
+func (f *fill) response(resp *http.Response) {
+	r := resumption{f: f}
+	for f.receive(resp) {
+		var err error
+		if resp, err = f.copy(resp, &r); resp == nil {
+			f.end(err)
+			return
+		}
+		f.describe(resp)
 	}
 }
 
-// response decides what a whole response is good for, and stores it if it may be.
-func (f *fill) response(resp *http.Response) {
+// receive prepares for the body of resp, or passes it on if it is not to be stored.
+func (f *fill) receive(resp *http.Response) bool {
 	ok, why := storable(f.rule, f.sent, resp)
 	if ok && f.noStore {
 		ok, why = false, "no-store"
@@ -209,31 +234,47 @@ func (f *fill) response(resp *http.Response) {
 		}
 		f.why = why
 		f.hand(unshared, resp)
-		return
+		return false
 	}
 	f.set = keyFields(f.rule, f.sent.Header, resp.Header)
 	f.common = storedHeader(resp.Header, f.rule, f.received)
+	if f.spool == nil && !f.openSpool() {
+		f.why = "store-failure"
+		f.hand(unshared, resp)
+		return false
+	}
+	f.held, f.patience = f.mayBeUnchanged(), nil
+	if !f.held {
+		f.patience = time.AfterFunc(f.c.firstByte, func() { f.decide(shared) })
+	}
+	return true
+}
+
+func (f *fill) openSpool() bool {
 	w, err := f.c.store.Create(f.ctx)
 	if err != nil {
 		f.c.storeFailed(f.log, "create", err)
-		f.why = "store-failure"
-		f.hand(unshared, resp)
-		return
+		return false
 	}
 	f.spool = newSpool(w, func() bool { return f.readers.Load() > 0 })
-	f.held = f.mayBeUnchanged()
-	if !f.held {
-		f.patience = time.AfterFunc(firstByte, func() { f.decide(shared) })
-		defer f.patience.Stop()
+	return true
+}
+
+// stopPatience keeps the header from going out without a byte of the body, and
+// reports whether it has not.
+func (f *fill) stopPatience() bool {
+	if f.patience != nil && !f.patience.Stop() {
+		f.decide(shared) // as is being done
 	}
-	err = f.copy(resp)
-	f.end(err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.verdict == 0
 }
 
 // supersedes reports whether a response that is not stored ends the use of the one
 // that is: another representation, or upstream's word that there is none.
 func supersedes(status int) bool {
-	return status == http.StatusOK || status == http.StatusNotFound || status == http.StatusGone
+	return status == http.StatusOK || absent(status)
 }
 
 // mayBeUnchanged reports whether the body might be the stored one once more, as from
@@ -256,7 +297,7 @@ func (f *fill) end(err error) {
 		if f.isStoredAgain() {
 			f.current = revalidated(f.stored.rec, f.header, f.rule, f.requested, f.received)
 			f.refresh()
-			f.saved = true
+			f.saved = !f.outdated.Load()
 			f.decide(validated) // if clients were held back
 		}
 	}
@@ -305,7 +346,7 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
-	f.saved = true
+	f.saved = !f.unstoreOutdated()
 }
 
 // record describes the response. It may be asked for once the fill is shared.
@@ -340,7 +381,7 @@ func (f *fill) decide(v verdict) {
 
 // hand leaves the response to the leader, or closes it when there is none.
 func (f *fill) hand(v verdict, resp *http.Response) {
-	echo := failsForNow(f.status) && forbidden(f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
+	echo := f.mayEcho() && forbidden(f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
 	f.c.withdraw(f, !echo)
 	if echo && f.readers.Load() > 1 {
 		f.keepEcho(resp)
@@ -356,6 +397,16 @@ func (f *fill) hand(v verdict, resp *http.Response) {
 	}
 	f.decide(v)
 }
+
+// mayEcho reports whether all who wait get a response that is not stored: it says that
+// upstream cannot answer now, or under a rule that there is nothing. Under HTTP an
+// absence is shared where HTTP says for how long.
+func (f *fill) mayEcho() bool {
+	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status)
+}
+
+// absent lists the answers that there is nothing at a URI.
+func absent(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
 
 // keepEcho reads an error's body for those who wait with the leader, if it is small.
 func (f *fill) keepEcho(resp *http.Response) {
@@ -402,24 +453,26 @@ func (f *fill) orphan() {
 }
 
 // copy reads the response body into the spool, resuming it where upstream breaks off.
-func (f *fill) copy(resp *http.Response) error {
-	r := resumption{f: f, etag: resp.Header.Get("Etag"), total: resp.ContentLength}
-	r.date, _ = strongDate(resp.Header)
-	if _, strong := strongDate(resp.Header); !strong {
-		r.date = ""
-	}
+// It returns another response instead when that takes the place of one of which
+// nobody has seen anything.
+func (f *fill) copy(resp *http.Response, r *resumption) (*http.Response, error) {
+	r.begin(resp)
 	for {
 		err := f.drain(resp.Body)
 		resp.Body.Close()
-		if size, _ := f.spool.progress(); err != nil && size == 0 && f.patience != nil {
-			f.patience.Stop() // nobody has anything yet: let it come to an end first
-		}
 		if err == nil {
 			f.trailer = endToEnd(resp.Trailer)
-			return nil
+			return nil, nil
 		}
+		// Nobody may have anything yet: let it come to an end first.
+		size, _ := f.spool.progress()
+		r.unseen = size == 0 && f.spool.lostTo() == nil && f.stopPatience()
 		if resp, err = r.next(err); err != nil {
-			return err
+			return nil, err
+		}
+		if r.unseen {
+			f.requested, f.received = r.requested, f.c.now()
+			return resp, nil
 		}
 	}
 }

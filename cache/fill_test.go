@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,32 +23,18 @@ import (
 )
 
 func TestManyClientsOfOneColdObjectCauseOneFetch(t *testing.T) {
-	const clients, size = 64, 32 << 20
+	const clients, size = 64, 16 << 20
 	body := noise(size)
+	var ready func()
 	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+		ready()
 		rw.Header().Set("Content-Length", strconv.Itoa(size))
 		for off := 0; off < size; off += 1 << 20 {
 			rw.Write(body[off : off+1<<20])
 		}
 	})
-	var peak atomic.Uint64
-	stop := make(chan struct{})
-	var watch sync.WaitGroup
-	runtime.GC()
-	var before runtime.MemStats
-	runtime.ReadMemStats(&before)
-	watch.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				peak.Store(max(peak.Load(), m.HeapAlloc))
-			}
-		}
-	})
+	ready = gather(w, clients)
+	highest := watchHeap(t)
 	var wg sync.WaitGroup
 	for range clients {
 		wg.Go(func() {
@@ -67,12 +54,10 @@ func TestManyClientsOfOneColdObjectCauseOneFetch(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	close(stop)
-	watch.Wait()
-	w.wantGets(1)
-	if grown := int64(peak.Load()) - int64(before.HeapAlloc); grown > 96<<20 {
+	if grown := highest(); grown > 64<<20 {
 		t.Errorf("heap grew by %d MiB", grown>>20)
 	}
+	w.wantGets(1)
 	var upstream int64
 	for range clients {
 		w.last()
@@ -87,6 +72,40 @@ func TestManyClientsOfOneColdObjectCauseOneFetch(t *testing.T) {
 		t.Errorf("%d bytes accounted to upstream, want %d", upstream, size)
 	}
 	w.get("/big").want(t, 200, body, "larder; hit")
+}
+
+// watchHeap makes the collector run often, so that what it finds is what is in use, and
+// returns what ends that and says by how much the heap has grown at most.
+func watchHeap(t *testing.T) (highest func() int64) {
+	old := debug.SetGCPercent(10)
+	t.Cleanup(func() { debug.SetGCPercent(old) })
+	inUse := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	runtime.GC()
+	before := inUse()
+	var peak int64
+	stop := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() { // ends with highest
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			peak = max(peak, inUse())
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() int64 {
+		close(stop)
+		watch.Wait()
+		return peak - before
+	}
 }
 
 // stepper is an origin that sends a body as far as the test lets it.
@@ -175,13 +194,16 @@ func TestLastClientLeaving(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		finish FinishFill
-		share  int
+		share  int // of 16
+		took   time.Duration
 		ends   bool
 	}{
-		{"early ends the fill", FinishNear, 4, true},
-		{"after the half lets it finish", FinishNear, 12, false},
-		{"early lets it finish where the rule says so", FinishAlways, 4, false},
-		{"after the half ends it where the rule says so", FinishNever, 12, true},
+		{"early ends the fill", FinishNear, 4, 0, true},
+		{"after the half lets it finish", FinishNear, 12, time.Hour, false},
+		{"with less than a minute's worth left lets it finish", FinishNear, 4, 19 * time.Second, false},
+		{"with more than a minute's worth left ends it", FinishNear, 4, 21 * time.Second, true},
+		{"early lets it finish where the rule says so", FinishAlways, 4, time.Hour, false},
+		{"after the half ends it where the rule says so", FinishNever, 12, 0, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStepper(16 << 18)
@@ -192,6 +214,7 @@ func TestLastClientLeaving(t *testing.T) {
 			if _, err := io.ReadFull(resp.Body, make([]byte, test.share<<18)); err != nil {
 				t.Fatal(err)
 			}
+			w.clock.advance(test.took)
 			cancel()
 			w.last()
 			if test.ends {
@@ -249,6 +272,46 @@ func TestRangeOfAFillWithoutLength(t *testing.T) {
 	io.Copy(io.Discard, first.Body)
 }
 
+func TestClosedRangeOfAFillWithoutLengthWaitsForItsBytesOnly(t *testing.T) {
+	s := newStepper(1 << 20)
+	s.length = false
+	w := newWorld(t, immutable, s.ServeHTTP)
+	first := w.open(t.Context(), "/x")
+	s.allowed <- 512 << 10 // and no more until the range is answered
+	got := w.get("/x", "Range", "bytes=100-199")
+	got.want(t, 206, s.body[100:200], "larder; fwd=uri-miss; collapsed")
+	if v := got.Header.Get("Content-Range"); v != "bytes 100-199/*" {
+		t.Errorf("Content-Range: %s", v)
+	}
+	close(s.allowed)
+	if b, err := io.ReadAll(first.Body); err != nil || digest(b) != digest(s.body) {
+		t.Errorf("first client: %v", err)
+	}
+	w.wantGets(1)
+}
+
+// TestRangeOfAFillThatIsNoLongerStored asks for a part of a body whose length nobody
+// knows and that turns out to be larger than what is stored: nobody reads what passes
+// through the window, so nobody may wait for its end.
+func TestRangeOfAFillThatIsNoLongerStored(t *testing.T) {
+	for _, field := range []string{"bytes=0-9", "bytes=5000000-5000009", "bytes=-10", "bytes=5-"} {
+		t.Run(field, func(t *testing.T) {
+			s := newStepper(6 << 20)
+			s.length = false
+			close(s.allowed)
+			rule := &Rule{Mode: Immutable, MaxObject: 1 << 20, FillRanges: true}
+			w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+				s.ServeHTTP(rw, r) // knows no ranges
+			})
+			got := w.get("/x", "Range", field)
+			if ok := got.StatusCode == 200 && digest(got.body) == digest(s.body) ||
+				field == "bytes=0-9" && got.StatusCode == 206 && bytes.Equal(got.body, s.body[:10]); !ok || got.err != nil {
+				t.Errorf("status %d, %d bytes, %v", got.StatusCode, len(got.body), got.err)
+			}
+		})
+	}
+}
+
 // fault is an origin that breaks its first answers off.
 type fault struct {
 	body   []byte
@@ -304,6 +367,7 @@ func TestUpstreamThatBreaksOffIsResumedUnseen(t *testing.T) {
 		{"without validators, by comparing", &fault{breaks: 2, at: 300_000}, 0},
 		{"under a weak validator, by comparing", &fault{etag: `W/"s"`, ranges: true, breaks: 1, at: 300_000}, 0},
 		{"before the first body byte", &fault{etag: `"s"`, ranges: true, breaks: 2}, 0},
+		{"more often than is tried without progress", &fault{etag: `"s"`, ranges: true, breaks: 2 * maxResumes, at: 90_000}, 2 * maxResumes},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.fault.body = noise(1 << 20)
@@ -336,7 +400,7 @@ func TestWhatCannotBeResumedIsCutAndNotStored(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.fault.body = noise(1 << 20)
-			w := newWorld(t, immutable, test.fault.ServeHTTP)
+			w := newWorldWith(t, immutable, test.fault.ServeHTTP, Options{firstByte: time.Minute}, store.Options{})
 			got := w.get("/x")
 			if got.err == nil && got.StatusCode < 500 {
 				t.Fatalf("the client takes %d bytes for the whole", len(got.body))
@@ -376,7 +440,7 @@ func TestSilentUpstreamTimesOut(t *testing.T) {
 	if _, ok := errors.AsType[*TimeoutError](err); !ok {
 		t.Errorf("error %v", err)
 	}
-	if got := w.get("/body"); got.err == nil {
+	if got := w.get("/body"); got.err == nil && got.StatusCode < 500 {
 		t.Error("the client takes a part for the whole")
 	}
 }
@@ -458,18 +522,60 @@ func TestStoreThatFailsInMidFillLosesNoClient(t *testing.T) {
 }
 
 func TestInvalidatedWhileFilling(t *testing.T) {
+	for _, private := range []bool{false, true} {
+		t.Run(fmt.Sprintf("private %v", private), func(t *testing.T) {
+			s := newStepper(1 << 20)
+			var n atomic.Int64
+			w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+				if private && n.Add(1) == 1 {
+					rw.Header().Set("Cache-Control", "private")
+					return
+				}
+				s.ServeHTTP(rw, r)
+			})
+			if private {
+				w.get("/x") // from now on nobody waits for others
+			}
+			resp := w.open(t.Context(), "/x")
+			if joinable := w.cache.flights.only() != nil; joinable == private {
+				t.Fatalf("a fill that others may join: %v", joinable)
+			}
+			w.cache.Invalidate(mustURL(t, w.origin.URL+"/x"))
+			close(s.allowed)
+			if b, err := io.ReadAll(resp.Body); err != nil || len(b) != 1<<20 {
+				t.Errorf("%d bytes, %v", len(b), err)
+			}
+			w.cache.wg.Wait()
+			if n := w.stored(); n != 0 {
+				t.Errorf("%d objects stored", n)
+			}
+			if n := len(w.cache.flights.all); n != 0 {
+				t.Errorf("%d targets still have fills", n)
+			}
+		})
+	}
+}
+
+// TestInvalidatedWhileCommitting comes between the last look before the commit and the
+// commit.
+func TestInvalidatedWhileCommitting(t *testing.T) {
 	s := newStepper(1 << 20)
-	w := newWorld(t, immutable, s.ServeHTTP)
+	w := newWorld(t, &Rule{Mode: Immutable, Vary: []string{"Accept"}}, s.ServeHTTP)
 	resp := w.open(t.Context(), "/x")
-	w.cache.Invalidate(mustURL(t, w.origin.URL+"/x"))
+	f := w.cache.flights.only()
+	lock := &w.cache.variants[int(f.primary[0])%len(w.cache.variants)]
+	lock.Lock() // which the commit needs for its key
 	close(s.allowed)
-	if b, err := io.ReadAll(resp.Body); err != nil || len(b) != 1<<20 {
-		t.Errorf("%d bytes, %v", len(b), err)
-	}
+	eventually(t, "the body is complete", func() bool { _, done := f.spool.progress(); return done })
+	w.cache.Invalidate(mustURL(t, w.origin.URL+"/x"))
+	lock.Unlock()
+	io.Copy(io.Discard, resp.Body)
 	w.cache.wg.Wait()
-	if n := w.stored(); n != 0 {
-		t.Errorf("%d objects stored", n)
+	if f.saved {
+		t.Error("the fill says that it was stored")
 	}
+	w.get("/x").want(t, 200, s.body, "larder; fwd=uri-miss; stored")
+	w.wantGets(2)
 }
 
 func TestCloseEndsFillsAndWaits(t *testing.T) {

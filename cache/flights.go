@@ -22,10 +22,12 @@ const (
 // errSaved: something was stored since the look-up.
 var errSaved = fmt.Errorf("a fill has ended: %w", errAgain)
 
-// flights is the table of running fills that others may join.
+// flights is the table of running fills.
 type flights struct {
-	mu     sync.Mutex
-	byKey  map[store.Key]*fill
+	mu    sync.Mutex
+	byKey map[store.Key]*fill // that others may join
+	// all are those, and the ones that nobody may join (any more), by primary key.
+	all    map[store.Key]map[*fill]struct{}
 	alone  map[store.Key]time.Time // until when
 	closed bool
 	// saves counts what fills have stored, by the first byte of the primary key. A
@@ -43,6 +45,7 @@ func (t *flights) savesOf(primary store.Key) uint64 {
 
 func (t *flights) init() {
 	t.byKey = make(map[store.Key]*fill)
+	t.all = make(map[store.Key]map[*fill]struct{})
 	t.alone = make(map[store.Key]time.Time)
 }
 
@@ -70,11 +73,34 @@ func (t *flights) peek(key, primary store.Key, seen uint64) (bool, error) {
 func (t *flights) outdate(primary store.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key, f := range t.byKey {
-		if f.primary == primary {
-			f.outdated.Store(true)
-			delete(t.byKey, key)
-		}
+	for f := range t.all[primary] {
+		t.outdateOne(f)
+	}
+}
+
+// outdateOne is called with mu held.
+func (t *flights) outdateOne(f *fill) {
+	f.outdated.Store(true)
+	if t.byKey[f.key] == f {
+		delete(t.byKey, f.key)
+	}
+}
+
+// add and remove keep all. Called with mu held.
+func (t *flights) add(f *fill) {
+	same := t.all[f.primary]
+	if same == nil {
+		same = make(map[*fill]struct{}, 1)
+		t.all[f.primary] = same
+	}
+	same[f] = struct{}{}
+}
+
+func (t *flights) remove(f *fill) {
+	same := t.all[f.primary]
+	delete(same, f)
+	if len(same) == 0 {
+		delete(t.all, f.primary)
 	}
 }
 
@@ -120,6 +146,7 @@ func (c *Cache) board(b boarding) (f *fill, leader bool, err error) {
 		return nil, false, errSaved
 	}
 	f = c.newFill(b)
+	t.add(f)
 	if !b.private {
 		t.byKey[b.key] = f
 	}
@@ -209,6 +236,7 @@ func (c *Cache) retire(f *fill) {
 	if t.byKey[f.key] == f {
 		delete(t.byKey, f.key)
 	}
+	t.remove(f)
 	if f.saved {
 		delete(t.alone, f.key)
 		t.saves[f.primary[0]]++

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"crypto/sha256"
 	"hash"
 	"io"
@@ -13,10 +14,6 @@ import (
 	"sync"
 )
 
-// smallObject is the size up to which a range of something not stored has the whole
-// fetched beside it.
-const smallObject = 8 << 20
-
 // forward passes the client's own request on and its response back, storing nothing.
 func (x *exchange) forward(fwd, detail string) error {
 	resp, err := x.own()
@@ -26,8 +23,13 @@ func (x *exchange) forward(fwd, detail string) error {
 	return x.relay(resp, cacheStatus{fwd: fwd, detail: detail})
 }
 
-// own sends the client's own request. Interim responses go to the client as they come.
+// own sends the client's own request.
 func (x *exchange) own() (*http.Response, error) {
+	return x.send(func(ctx context.Context) *http.Request { return ownRequest(ctx, x.r) })
+}
+
+// send sends a request for this client alone. Interim responses go to it as they come.
+func (x *exchange) send(request func(context.Context) *http.Request) (*http.Response, error) {
 	// net/http may call the hook when RoundTrip has returned already, as with
 	// httputil.ReverseProxy; from then on the ResponseWriter is not the hook's.
 	var mu sync.Mutex
@@ -43,7 +45,7 @@ func (x *exchange) own() (*http.Response, error) {
 			return nil
 		},
 	})
-	resp, err := x.c.roundTrip(ownRequest(ctx, x.r))
+	resp, err := x.c.roundTrip(request(ctx))
 	mu.Lock()
 	over = true
 	mu.Unlock()
@@ -61,12 +63,11 @@ func (x *exchange) inform(code int, header textproto.MIMEHeader) {
 	clear(h)
 }
 
-// forwardPart passes a range request on. A 206 is not stored; but when it tells that
-// the whole is small, that is fetched beside it, since other ranges will follow
-// (lazily read wheels, RFC 9110's section 14 used as a file system). Where the rule
-// wants it so, the whole is asked for first: ranges that come a moment later wait for
-// its bytes instead of going upstream each.
+// forwardPart passes a range request on, and keeps what comes until all parts of the
+// whole have. Where the rule wants it so, the whole is asked for first: ranges that come
+// a moment later wait for its bytes instead of going upstream each.
 func (x *exchange) forwardPart(f found) error {
+	ask := func() (*http.Response, error) { return x.part(f) }
 	if x.rule.FillRanges {
 		others, err := x.background(f)
 		if err != nil {
@@ -75,19 +76,11 @@ func (x *exchange) forwardPart(f found) error {
 		if others {
 			return x.fetch(f, judgement{because: f.reason()})
 		}
+		ask = x.own
 	}
-	resp, err := x.own()
+	resp, err := ask()
 	if err != nil {
 		return err
-	}
-	if x.rule.Mode == Immutable && !x.rule.FillRanges && resp.StatusCode == http.StatusPartialContent {
-		_, complete, ok := parseContentRange(resp.Header.Get("Content-Range"))
-		if ok && complete >= 0 && complete <= smallObject {
-			if _, err := x.background(f); err != nil {
-				resp.Body.Close()
-				return err
-			}
-		}
 	}
 	return x.relay(resp, cacheStatus{fwd: f.reason(), detail: "range"})
 }

@@ -30,13 +30,16 @@ type judgement struct {
 	// without names fields that are left out of a response used without validation
 	// (RFC 9111, section 5.2.2.4).
 	without []string
+	// overrules is what prevails where a response is fresh by the word of policy though
+	// by its own it is not: the rule's mode, or negative-ttl. "" where nothing has to.
+	overrules string
 }
 
 // judge decides about the reuse of a stored response (RFC 9111, section 4).
 func judge(m *record, rule *Rule, req directives, now time.Time) judgement {
-	if m.status == http.StatusNotFound || m.status == http.StatusGone {
+	if absent(m.status) {
 		if rule.Mode != HTTP || rule.NegativeTTL > 0 {
-			return judgeByRule(m, rule, rule.NegativeTTL, req, now)
+			return judgeByRule(m, rule, rule.NegativeTTL, req, now).byWordOf("negative-ttl", m, now)
 		}
 	}
 	switch rule.Mode {
@@ -45,12 +48,20 @@ func judge(m *record, rule *Rule, req directives, now time.Time) judgement {
 		if ttl == 0 {
 			ttl = forever
 		}
-		return judgeByRule(m, rule, ttl, nil, now)
+		return judgeByRule(m, rule, ttl, nil, now).byWordOf("immutable", m, now)
 	case Revalidate:
-		return judgeByRule(m, rule, rule.TTL, req, now)
+		return judgeByRule(m, rule, rule.TTL, req, now).byWordOf("revalidate", m, now)
 	default:
 		return judgeHTTP(m, rule, req, now)
 	}
+}
+
+// byWordOf notes what makes a response fresh that says of itself that it is not.
+func (j judgement) byWordOf(what string, m *record, now time.Time) judgement {
+	if j.fresh && currentAge(m, now) >= lifetimeOf(m) {
+		j.overrules = what
+	}
+	return j
 }
 
 // judgeByRule judges where the rule fixes the lifetime. It is counted from when
@@ -173,6 +184,28 @@ func freshnessLifetime(m *record, resp directives) time.Duration {
 		return 0
 	}
 	return min(date.Sub(modified)/heuristicFraction, maxHeuristic)
+}
+
+// ownLifetime is the freshness lifetime that the response itself gives in so many
+// words, forever where it gives none: then a cache may assume any (RFC 9111, section
+// 4.2.2). no-cache is none at all.
+func ownLifetime(m *record) time.Duration {
+	resp := parseCacheControl(m.header["Cache-Control"])
+	switch {
+	case resp.has("no-cache") || pragmaNoCache(m.header, resp):
+		return 0
+	case resp.has("s-maxage") || resp.has("max-age") || len(m.header["Expires"]) > 0:
+		return freshnessLifetime(m, resp)
+	}
+	return forever
+}
+
+// lifetimeOf is ownLifetime, from the record where it was worked out before.
+func lifetimeOf(m *record) time.Duration {
+	if !m.date.IsZero() {
+		return m.lifetime
+	}
+	return ownLifetime(m)
 }
 
 // heuristicallyCacheable lists the status codes of RFC 9110, section 15.1, without

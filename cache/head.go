@@ -45,11 +45,7 @@ func (x *exchange) validateHead(f found, j judgement) error {
 	fresh := *s
 	fresh.rec = freshened(s.rec, resp.Header, x.rule, requested, received)
 	if !x.req.has("no-store") {
-		if err := x.c.store.LinkWith(s.key, s.key, fresh.rec.encode(), x.rule.keeping()); err != nil {
-			x.c.storeFailed(x.c.log, "set metadata", err)
-		} else if x.rule.Pin {
-			x.c.pinVariants(x.primary, x.rule)
-		}
+		x.c.freshen(x.c.log, x.primary, s.key, fresh.rec, x.rule)
 	}
 	x.out.Hit = true
 	cs := cacheStatus{fwd: j.because}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -203,12 +204,12 @@ func TestVariantsOfOneURI(t *testing.T) {
 		language := r.Header.Get("Accept-Language")
 		fmt.Fprintf(rw, "%s %s", language, r.Header.Get("Accept-Encoding"))
 	})
-	w.get("/", "Accept-Language", "de, en").want(t, 200, []byte("de, en "), `larder; fwd=uri-miss; stored; key="accept-encoding: identity; accept-language: de, en"`)
-	w.get("/", "Accept-Language", "en").want(t, 200, []byte("en "), `larder; fwd=vary-miss; stored; key="accept-encoding: identity; accept-language: en"`)
-	w.get("/", "Accept-Language", "DE ,en").want(t, 200, []byte("de, en "), `larder; hit; ttl=600; key="accept-encoding: identity; accept-language: de, en"`)
+	w.get("/", "Accept-Language", "de, en").want(t, 200, []byte("de, en identity"), `larder; fwd=uri-miss; stored; key="accept-encoding: identity; accept-language: de, en"`)
+	w.get("/", "Accept-Language", "en").want(t, 200, []byte("en identity"), `larder; fwd=vary-miss; stored; key="accept-encoding: identity; accept-language: en"`)
+	w.get("/", "Accept-Language", "DE ,en").want(t, 200, []byte("de, en identity"), `larder; hit; ttl=600; key="accept-encoding: identity; accept-language: de, en"`)
 	w.get("/", "Accept-Language", "en", "Accept-Encoding", "deflate, gzip;q=1.0").want(t, 200, []byte("en gzip"), `larder; fwd=vary-miss; stored; key="accept-encoding: gzip; accept-language: en"`)
 	w.get("/", "Accept-Language", "en", "Accept-Encoding", "gzip").want(t, 200, []byte("en gzip"), `larder; hit; ttl=600; key="accept-encoding: gzip; accept-language: en"`)
-	w.get("/", "Accept-Language", "en").want(t, 200, []byte("en "), `larder; hit; ttl=600; key="accept-encoding: identity; accept-language: en"`)
+	w.get("/", "Accept-Language", "en").want(t, 200, []byte("en identity"), `larder; hit; ttl=600; key="accept-encoding: identity; accept-language: en"`)
 	w.wantGets(3)
 }
 
@@ -337,6 +338,37 @@ func TestCollapsedRequestsValidateWhatMustBe(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhoCannotShareALostFillAsksAlone: the leader of a fill that will not be stored
+// leaves, and nobody who waits for the end of it reads it.
+func TestWhoCannotShareALostFillAsksAlone(t *testing.T) {
+	s := newStepper(8 << 20)
+	s.length = false
+	s.header.Set("Cache-Control", "no-cache")
+	s.header.Set("Etag", `"a"`)
+	var n atomic.Int64
+	w := newWorld(t, &Rule{Mode: HTTP, MaxObject: 2 << 20}, func(rw http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 1 {
+			s.ServeHTTP(rw, r)
+			return
+		}
+		rw.Header().Set("Cache-Control", "no-cache")
+		io.WriteString(rw, "other")
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	leader := w.open(ctx, "/x")
+	s.allowed <- 1 << 20
+	io.ReadFull(leader.Body, make([]byte, 1<<20))
+	joined := make(chan answer)
+	go func() { joined <- w.get("/x") }()
+	fill := w.cache.flights.only()
+	eventually(t, "the second is aboard", func() bool { return fill.readers.Load() == 2 })
+	cancel()
+	w.last()
+	close(s.allowed)
+	a := <-joined
+	a.want(t, 200, []byte("other"), "larder; fwd=uri-miss; detail=no-freshness")
 }
 
 func TestRuleAddsStaleIfErrorExceptWhereForbidden(t *testing.T) {

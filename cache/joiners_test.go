@@ -27,33 +27,50 @@ func gather(w *world, n int32) (ready func()) {
 
 func TestErrorGoesToAllWhoWait(t *testing.T) {
 	const clients = 8
+	secret := []string{"Authorization", "Basic x"}
 	for _, test := range []struct {
-		name, control string
-		gets          int64
+		name    string
+		rule    *Rule
+		status  int
+		control string
+		others  []string // what all but one send
+		gets    int64
 	}{
-		{"once for all", "", 1},
-		{"private to each", "private", clients},
+		{"503 once for all", immutable, 503, "", nil, 1},
+		{"503 private to each", immutable, 503, "private", nil, clients},
+		{"404 once for all", immutable, 404, "", nil, 1},
+		{"410 once for all", immutable, 410, "", nil, 1},
+		{"404 of an index once for all", &Rule{Mode: Revalidate}, 404, "", nil, 1},
+		{"404 private to each", immutable, 404, "private", nil, clients},
+		{"404 for who says who he is", immutable, 404, "", secret, clients},
+		{"404 for who says more than the canonical request", immutable, 404, "", []string{"Private-Token", "x"}, 1 + 2*(clients-1)},
+		{"RFC 9111, 4: 404 under HTTP, which could not be reused", web, 404, "no-cache", nil, clients},
+		{"403 each for himself", immutable, 403, "", nil, clients},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var ready func()
 			var once sync.Once
-			w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
-				once.Do(ready)
+			arrived := make(chan struct{})
+			w := newWorld(t, test.rule, func(rw http.ResponseWriter, r *http.Request) {
+				once.Do(func() { close(arrived); ready() })
 				if test.control != "" {
 					rw.Header().Set("Cache-Control", test.control)
 				}
-				rw.WriteHeader(503)
-				rw.Write([]byte("overloaded"))
+				rw.WriteHeader(test.status)
+				rw.Write([]byte("an error"))
 			})
 			ready = gather(w, clients)
+			ask := func(fields ...string) {
+				got := w.get("/x", fields...)
+				if got.StatusCode != test.status || string(got.body) != "an error" {
+					t.Errorf("%d %q %v", got.StatusCode, got.body, got.err)
+				}
+			}
 			var wg sync.WaitGroup
-			for range clients {
-				wg.Go(func() {
-					got := w.get("/x")
-					if got.StatusCode != 503 || string(got.body) != "overloaded" {
-						t.Errorf("%d %q %v", got.StatusCode, got.body, got.err)
-					}
-				})
+			wg.Go(func() { ask() })
+			<-arrived
+			for range clients - 1 {
+				wg.Go(func() { ask(test.others...) })
 			}
 			wg.Wait()
 			w.wantGets(test.gets)

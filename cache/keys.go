@@ -9,11 +9,12 @@ import (
 	"larder/cache/store"
 )
 
-// Domains keep the three kinds of digest apart.
+// Domains keep the kinds of digest apart.
 const (
 	domainPrimary = "larder key 1"
 	domainVariant = "larder variant 1"
 	domainFlight  = "larder flight 1"
+	domainParts   = "larder parts 1"
 )
 
 // keyBuilder hashes a sequence of strings injectively: each goes in with its length

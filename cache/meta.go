@@ -18,6 +18,7 @@ const metaVersion1 = 1
 const (
 	kindObject   = 1 // a stored response
 	kindVariants = 2 // the Vary field sets known for a target URI
+	kindPart     = 3 // bytes of a response that is not stored; nothing else is known here
 )
 
 var errMeta = errors.New("malformed record")
@@ -41,8 +42,10 @@ type record struct {
 	// selectors are the request fields that select the response among others of its
 	// URI, in the order of the key, with their normalised values.
 	selectors []selector
-	// date is what dateOf makes of the header, where it was worked out before.
-	date time.Time
+	// date and lifetime are what dateOf and ownLifetime make of the header, where they
+	// were worked out before.
+	date     time.Time
+	lifetime time.Duration
 
 	// kindVariants
 	nonce [8]byte

@@ -11,6 +11,7 @@ type metrics struct {
 	received      prometheus.Counter
 	fills         *prometheus.CounterVec
 	resumed       prometheus.Counter
+	joined        prometheus.Counter
 	offline       prometheus.Counter
 	storeUp       prometheus.Gauge
 	withoutStore  *prometheus.CounterVec
@@ -48,6 +49,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "larder_cache_fills_resumed_total",
 			Help: "Times that a body broken off by upstream was taken up again.",
 		}),
+		joined: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_parts_joined_total",
+			Help: "Objects stored by joining ranges that clients had asked for one by one.",
+		}),
 		storeFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "larder_cache_store_failures_total",
 			Help: "Store operations that failed; the requests went on without the store.",
@@ -79,7 +84,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.resumed, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
 			m.circuitsOpened, m.spared)
 	}
 	return m

@@ -133,9 +133,7 @@ func (p *passage) leaderOnly(detail string) error {
 		return p.echoed()
 	}
 	if !p.leader {
-		p.out.Collapsed = false
-		p.alone = true
-		return errAgain
+		return p.askAlone()
 	}
 	resp := p.fill.take()
 	if resp == nil {
@@ -144,8 +142,15 @@ func (p *passage) leaderOnly(detail string) error {
 	return p.relay(resp, cacheStatus{fwd: p.j.because, detail: detail})
 }
 
+// askAlone gives up waiting for others.
+func (p *passage) askAlone() error {
+	p.out.Collapsed = false
+	p.alone = true
+	return errAgain
+}
+
 // echoed answers with the leader's error: asking once more for each who waited would
-// make the trouble that it tells of worse.
+// make the trouble that it tells of worse, and find nothing once more.
 func (p *passage) echoed() error {
 	f := p.fill
 	r := p.newReply(f.status, f.common, cacheStatus{fwd: p.j.because, collapsed: true})
@@ -159,15 +164,18 @@ func (p *passage) echoed() error {
 }
 
 // unshared: the response is for nobody else. If upstream refuses the canonical
-// request, and the client's own says more than that, its own decides.
+// request, and the client's own says more than that, its own decides. So do its
+// credentials where a leader without any was told that there is nothing.
 func (p *passage) unshared(set []string) error {
 	status := p.fill.status
-	if p.leader && status >= 400 && status < 500 && status != http.StatusTooManyRequests &&
-		withholdsOdd(p.r, p.rule, set) {
+	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, set)
+	switch {
+	case odd && p.leader:
 		p.fill.orphan()
 		return p.forward(p.j.because, "own-request")
-	}
-	if !p.leader && p.fill.why == "authorization" && !hasCredentials(p.r) {
+	case !p.leader && (odd || absent(status) && hasCredentials(p.r)):
+		return p.askAlone()
+	case !p.leader && p.fill.why == "authorization" && !hasCredentials(p.r):
 		p.out.Collapsed = false
 		return errAgain
 	}
@@ -247,8 +255,12 @@ func (p *passage) mayShare() bool {
 func (p *passage) comeBack() error {
 	p.out.Collapsed = false
 	if len(p.fill.header["Etag"]) == 0 && len(p.fill.header["Last-Modified"]) == 0 {
-		p.alone = true
-		return errAgain
+		return p.askAlone()
+	}
+	if _, whole, err := p.fill.spool.reach(p.r.Context(), maxOffset); err != nil {
+		return err
+	} else if !whole {
+		return p.askAlone() // it will not be in the store, and may wait for us to read it
 	}
 	select {
 	case <-p.fill.finished:
@@ -281,7 +293,7 @@ func (p *passage) awaitStored() error {
 		if f.whole {
 			p.out.SHA256 = hexSum(f.sum)
 		}
-	case <-time.After(storePatience):
+	case <-time.After(p.c.storePatience):
 	}
 	return nil
 }

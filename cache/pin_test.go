@@ -60,7 +60,7 @@ func (w *world) holds(there, gone []string) {
 	}
 }
 
-func (w *world) ask(rule *Rule, paths ...string) {
+func (w *world) fetch(rule *Rule, paths ...string) {
 	w.t.Helper()
 	w.rule = rule
 	for _, path := range paths {
@@ -74,15 +74,15 @@ func (w *world) ask(rule *Rule, paths ...string) {
 func TestPinnedRulesKeepWhatTheyStore(t *testing.T) {
 	w := pinWorld(t, nil)
 	plain, pinned := &Rule{Mode: Revalidate}, &Rule{Mode: Revalidate, Pin: true}
-	w.ask(plain, "/plain", "/validated", "/varied/validated")
-	w.ask(pinned, "/pinned", "/varied/pinned", "/validated", "/varied/validated")
+	w.fetch(plain, "/plain", "/validated", "/varied/validated")
+	w.fetch(pinned, "/pinned", "/varied/pinned", "/validated", "/varied/validated")
 	w.churn()
 	w.holds([]string{"/pinned", "/varied/pinned", "/validated"}, []string{"/plain"})
 }
 
 func TestImportPinsUnderPinnedRules(t *testing.T) {
 	from := pinWorld(t, nil)
-	from.ask(&Rule{Mode: Immutable}, "/one", "/two", "/varied/three")
+	from.fetch(&Rule{Mode: Immutable}, "/one", "/two", "/varied/three")
 	var archive bytes.Buffer
 	all := func(string) bool { return true }
 	if _, err := from.catalogue().Export(t.Context(), all, &archive); err != nil {

@@ -101,8 +101,8 @@ func FuzzRange(f *testing.F) {
 			if s.off < 0 || s.n <= 0 || s.off+s.n > size {
 				t.Errorf("%q of %d gives %+v", field, size, s)
 			}
-			first, complete, ok := parseContentRange(s.contentRange(size))
-			if !ok || first != s.off || complete != size {
+			part, complete, ok := parseContentRange(s.contentRange(size))
+			if !ok || part != s || complete != size {
 				t.Errorf("%s does not read back", s.contentRange(size))
 			}
 		}
@@ -163,33 +163,55 @@ func TestRangesOfAStoredObject(t *testing.T) {
 	w.wantGets(1)
 }
 
+// TestRangeOfAColdObject: nothing is fetched that nobody asked for, unless the rule says
+// that the whole is to be.
 func TestRangeOfAColdObject(t *testing.T) {
 	body := noise(100_000)
-	big := noise(smallObject + 1)
-	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
-		b := body
-		if r.URL.Path == "/big" {
-			b = big
-		}
-		rw.Header().Set("Etag", `"s"`)
-		http.ServeContent(rw, r, "x.bin", time.Time{}, bytes.NewReader(b))
-	})
-	// From the start: the whole is fetched, the range served from it.
-	w.get("/a", "Range", "bytes=0-9").want(t, 206, body[:10], "larder; fwd=uri-miss; stored")
-	w.cache.wg.Wait()
-	w.get("/a", "Range", "bytes=50-59").want(t, 206, body[50:60], "larder; hit")
-	w.wantGets(1)
-	// Elsewhere: forwarded at once, and small things are fetched beside it.
-	w.get("/b", "Range", "bytes=-9").want(t, 206, body[len(body)-9:], "larder; fwd=uri-miss; detail=range")
-	w.cache.wg.Wait()
-	w.get("/b", "Range", "bytes=50-59").want(t, 206, body[50:60], "larder; hit")
-	w.get("/b").want(t, 200, body, "larder; hit")
-	w.wantGets(3)
-	// A part of something large is not stored as anything.
-	w.get("/big", "Range", "bytes=5-9").want(t, 206, big[5:10], "larder; fwd=uri-miss; detail=range")
-	w.cache.wg.Wait()
-	w.wantGets(4)
-	w.get("/big").want(t, 200, big, "larder; fwd=uri-miss; stored")
+	const forwarded, filled = "larder; fwd=uri-miss; detail=range", "larder; fwd=uri-miss; stored"
+	for _, test := range []struct {
+		name, field string
+		rule        *Rule
+		want        []byte
+		status      string
+		sent        int64 // body bytes that the origin sent
+		stored      bool
+	}{
+		{"the end", "bytes=-9", immutable, body[len(body)-9:], forwarded, 9, false},
+		{"the middle", "bytes=50-59", immutable, body[50:60], forwarded, 10, false},
+		{"a probe", "bytes=0-0", immutable, body[:1], forwarded, 1, false},
+		{"the beginning", "bytes=0-9", immutable, body[:10], forwarded, 10, false},
+		{"all of it", "bytes=0-", immutable, body, filled, 100_000, true},
+		{"all of an index", "bytes=0-", &Rule{Mode: Revalidate, TTL: time.Hour}, body, forwarded, 100_000, false},
+		{"the beginning, filled", "bytes=0-9", &Rule{Mode: Immutable, FillRanges: true}, body[:10], filled, 100_000, true},
+		{"the end, filled beside", "bytes=-9", &Rule{Mode: Immutable, FillRanges: true}, body[len(body)-9:], forwarded, 100_009, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var sent atomic.Int64
+			w := newWorld(t, test.rule, func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Etag", `W/"s"`)
+				http.ServeContent(countingWriter{rw, &sent}, r, "x.bin", time.Time{}, bytes.NewReader(body))
+			})
+			w.get("/x", "Range", test.field).want(t, 206, test.want, test.status)
+			w.cache.wg.Wait()
+			if n := sent.Load(); n != test.sent {
+				t.Errorf("the origin sent %d bytes, want %d", n, test.sent)
+			}
+			if stored := w.stored() > 0; stored != test.stored {
+				t.Errorf("stored: %v", stored)
+			}
+		})
+	}
+}
+
+// countingWriter counts the bytes of a body, before anybody can have them.
+type countingWriter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c countingWriter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return c.ResponseWriter.Write(p)
 }
 
 func TestSeveralRangesOfARunningFill(t *testing.T) {
@@ -216,8 +238,13 @@ func TestSeveralRangesOfARunningFill(t *testing.T) {
 		}
 	}
 	w.get("/x", "Range", "bytes=2000000-,3000000-").want(t, 416, nil, "larder; fwd=uri-miss; collapsed")
+	whole := make(chan answer)
+	go func() { whole <- w.get("/x", "Range", "bytes=0-1", "If-Range", `"t"`) }()
+	f := w.cache.flights.only()
+	eventually(t, "the fill has a second reader", func() bool { return f.readers.Load() == 2 })
 	close(s.allowed)
-	w.get("/x", "Range", "bytes=0-1", "If-Range", `"t"`).want(t, 200, s.body, "larder; fwd=uri-miss; collapsed")
+	a := <-whole
+	a.want(t, 200, s.body, "larder; fwd=uri-miss; collapsed")
 	io.Copy(io.Discard, first.Body)
 	w.wantGets(1)
 }

@@ -16,10 +16,11 @@ import (
 // rule of mode Immutable, whose body is small and asked for often. It needs neither
 // upstream nor disk, so it can be given without anything that waits.
 type Ready struct {
-	parts *readyParts
-	body  []byte
-	age   time.Duration
-	ttl   time.Duration
+	parts  *readyParts
+	body   []byte
+	age    time.Duration
+	ttl    time.Duration
+	detail string // of Cache-Status
 }
 
 // readyParts is what does not change from one answer to the next.
@@ -58,7 +59,7 @@ func (c *Cache) Ready(target *url.URL, rule *Rule) (Ready, bool) {
 		return Ready{}, false
 	}
 	p.once.Do(func() { p.prepare(hot) })
-	return Ready{parts: p, body: hot.Body(), age: currentAge(p.rec, now), ttl: j.ttl}, true
+	return Ready{parts: p, body: hot.Body(), age: currentAge(p.rec, now), ttl: j.ttl, detail: j.overrules}, true
 }
 
 // loaded is a decoded record as it is kept with a hot object.
@@ -74,6 +75,7 @@ func decodeShared(meta []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	rec.lifetime = ownLifetime(rec)
 	rec.date = dateOf(rec)
 	s := &loaded{record: rec}
 	if rec.kind == kindObject && rec.status == http.StatusOK {
@@ -117,7 +119,7 @@ func headerLines(before string, h http.Header, after string) []byte {
 
 // member is larder's member of Cache-Status.
 func (r Ready) member() string {
-	cs := cacheStatus{hit: true}
+	cs := cacheStatus{hit: true, detail: r.detail}
 	if r.ttl != forever {
 		cs.ttl = &r.ttl
 	}

@@ -31,7 +31,7 @@ func readyWorld(t *testing.T, header http.Header, body string, rule *Rule) (*Cac
 			Header: header.Clone(), Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: r,
 		}, nil
 	})
-	c, err := New(Options{Store: s, Upstream: origin})
+	c, err := New(Options{Store: s, Upstream: origin, storePatience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +70,9 @@ func TestReadyIsWhatServeSends(t *testing.T) {
 		{"values that look like ours", http.Header{
 			"Accept-Ranges": {"Age: 1"}, "Etag": {"Cache-Status: larder; hit"}, "Cdn-Cache-Control": {"Age"},
 		}, "body", &Rule{Mode: Immutable}},
+		{"the rule against the origin", http.Header{"Cache-Control": {"no-cache"}}, "body", &Rule{Mode: Immutable}},
+		{"the rule against the origin, for a time", http.Header{"Cache-Control": {"max-age=60"}}, "body", &Rule{Mode: Immutable, TTL: 365 * 24 * time.Hour}},
+		{"as long as the origin says itself", http.Header{"Cache-Control": {"max-age=99999"}}, "body", &Rule{Mode: Immutable}},
 		{"an empty body", http.Header{"Etag": {`"e"`}}, "", &Rule{Mode: Immutable}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

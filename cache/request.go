@@ -24,8 +24,9 @@ const fillAgent = "larder"
 // follows, see exchange.unshared.
 //
 // Under HTTP the origin's Vary is trusted, as RFC 9111 does: all end-to-end
-// fields go along, but for those by which something before the origin chooses what is
-// asked (see routing), unless they are in set.
+// fields go along, Accept-Encoding in its normalised form, but for those by which
+// something before the origin chooses what is asked (see routing), unless they are in
+// set.
 //
 // Never sent: the client's Range and preconditions, which are for the client's own
 // copy, and anything of one connection. Method, target and its spelling are kept.
@@ -42,9 +43,9 @@ func canonicalRequest(ctx context.Context, r *http.Request, rule *Rule, set []st
 				delete(req.Header, name)
 			}
 		}
-		if len(r.Header["Accept-Encoding"]) > 0 {
-			req.Header["Accept-Encoding"] = []string{fieldSource(r.Header).normal("accept-encoding")}
-		}
+		// Also where the client sent none: it shares a key with one that wants identity,
+		// and to an origin the absent field means any coding (RFC 9110, section 12.5.3).
+		req.Header["Accept-Encoding"] = []string{fieldSource(r.Header).normal("accept-encoding")}
 		keepAgentAway(req.Header)
 		return req
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -108,6 +109,29 @@ func TestVariantsByCoding(t *testing.T) {
 		if ce := got.Header.Get("Content-Encoding"); (ce == "gzip") != (test.coding == "gzip") {
 			t.Errorf("%s: Content-Encoding %q", test.accept, ce)
 		}
+	}
+}
+
+// TestNoCodingIsOneClass: who names no coding, and who wants none, share what is stored,
+// so that they must get the same.
+func TestNoCodingIsOneClass(t *testing.T) {
+	for _, mode := range []Mode{Immutable, Revalidate, HTTP} {
+		w := newWorld(t, &Rule{Mode: mode, TTL: time.Hour}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=600")
+			rw.Header().Set("Vary", "Accept-Encoding")
+			if r.Header.Get("Accept-Encoding") != "identity" {
+				rw.Header().Set("Content-Encoding", "gzip")
+			}
+			io.WriteString(rw, "x")
+		})
+		w.get("/x")
+		for _, accept := range []string{"identity", "deflate", "gzip;q=0"} {
+			got := w.get("/x", "Accept-Encoding", accept)
+			if ce := got.Header.Get("Content-Encoding"); ce != "" || string(got.body) != "x" {
+				t.Errorf("%v: %s gets %q in the coding %q", mode, accept, got.body, ce)
+			}
+		}
+		w.wantGets(1)
 	}
 }
 

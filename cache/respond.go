@@ -13,6 +13,9 @@ import (
 	"sync"
 )
 
+// smallObject is the size up to which a fill of which parts are asked for is finished.
+const smallObject = 8 << 20
+
 // bufferSize is what is read from upstream and written to a client at once: a TLS
 // write below 16 KiB doubles the cost of large bodies, and beyond 256 KiB nothing is
 // gained.
@@ -193,12 +196,12 @@ func (x *exchange) fromFill(f *fill, fields http.Header, cs cacheStatus) error {
 	switch {
 	case err != nil:
 		return err
-	case size < 0:
+	case len(spans) == 0 && size < 0:
 		return x.feed(f, p, span{0, -1})
 	case len(spans) == 0:
 		return x.unsatisfiable(fields, size, cs)
 	}
-	if size <= smallObject {
+	if size >= 0 && size <= smallObject {
 		f.keep.Store(true) // its other parts will be asked for
 	}
 	if len(spans) > 1 {
@@ -214,43 +217,46 @@ func (x *exchange) fromFill(f *fill, fields http.Header, cs cacheStatus) error {
 	return x.feed(f, p, spans[0])
 }
 
-// spansOfFill returns what the client asks for of a running fill of size bytes. A
-// negative size means the whole.
+// spansOfFill returns what the client asks for of a running fill of size bytes, which
+// are unknown while it is negative. Without spans and a size the whole is sent.
 func (x *exchange) spansOfFill(f *fill, fields http.Header) (spans []span, size int64, err error) {
 	ranges, ok := rangesOf(x.r, f.status, fields)
-	if !ok {
+	switch {
+	case !ok:
+		return nil, -1, nil
+	case f.total >= 0 && (len(ranges) == 1 || f.spool.lostTo() == nil):
+		return resolve(ranges, f.total), f.total, nil
+	case len(ranges) > 1:
+		// What has gone through the window cannot be gone back to, and of a length that
+		// is not known no second part can be promised.
 		return nil, -1, nil
 	}
-	if len(ranges) > 1 && (f.total < 0 || f.spool.lostTo() != nil) {
-		// What has gone through the window cannot be gone back to.
-		return nil, -1, nil
-	}
-	size, err = x.completeLength(f, ranges[0])
-	if err != nil || size < 0 {
-		return nil, -1, err
-	}
-	return resolve(ranges, size), size, nil
+	return x.spanOfUnknown(f, ranges[0])
 }
 
-// completeLength returns the length of the whole body, waiting for its end when
-// upstream did not say. A negative one means that the range is answered by the whole.
-func (x *exchange) completeLength(f *fill, r byteRange) (int64, error) {
-	if f.total >= 0 {
-		return f.total, nil
-	}
+// spanOfUnknown is spansOfFill for one range of a body whose length upstream did not
+// say. A closed range waits for its own bytes only, others for the end. Where waiting
+// is of no use, because the body is no longer stored or has broken off, the whole is
+// sent.
+func (x *exchange) spanOfUnknown(f *fill, r byteRange) (spans []span, size int64, err error) {
 	if r.first == 0 && r.last < 0 {
-		return -1, nil
+		return nil, -1, nil
 	}
-	select {
-	case <-f.finished:
-	case <-x.r.Context().Done():
-		return 0, x.r.Context().Err()
+	last := r.last
+	if r.first < 0 || last < 0 {
+		last = maxOffset
 	}
-	if !f.whole {
-		return -1, nil
+	size, whole, err := f.spool.reach(x.r.Context(), last)
+	switch {
+	case err != nil:
+		return nil, -1, err
+	case whole:
+		return resolve([]byteRange{r}, size), size, nil
+	case size > last:
+		// RFC 9110, section 14.4: the complete length may be unknown.
+		return []span{{r.first, last + 1 - r.first}}, -1, nil
 	}
-	size, _ := f.spool.progress()
-	return size, nil
+	return nil, -1, nil
 }
 
 // feed writes a part of a running fill's body as it arrives; part.n < 0: to its end.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -18,9 +19,8 @@ const (
 	maxTries   = 32
 	// progress is how many bytes make a try count as one that went on.
 	progress = 64 << 10
-	// firstDelay doubles with each try without progress, up to lastDelay.
+	// firstDelay doubles with each try without progress.
 	firstDelay = 50 * time.Millisecond
-	lastDelay  = 5 * time.Second
 )
 
 // errChanged says that upstream now has another representation than the one of which
@@ -35,11 +35,22 @@ var errNoRange = errors.New("upstream does not know ranges")
 // whole once more and comparing what is there already by its SHA-256.
 type resumption struct {
 	f           *fill
-	etag, date  string // validators of the first response; date only if strong
+	etag, date  string // validators of the response; date only if strong
 	total       int64  // its Content-Length, or -1
 	tries, vain int
 	reached     int64
 	noRange     bool // ranges have proved useless: only the whole will do
+	// unseen: no client has any of it, so that whatever comes now is the response.
+	unseen    bool
+	requested time.Time // when the latest try was sent
+}
+
+// begin notes what resp says of itself, the response to be resumed.
+func (r *resumption) begin(resp *http.Response) {
+	r.etag, r.total, r.date = resp.Header.Get("Etag"), resp.ContentLength, ""
+	if date, strong := strongDate(resp.Header); strong {
+		r.date = date
+	}
 }
 
 // next returns a response whose body continues where the spool ends, given how the
@@ -82,7 +93,7 @@ func (r *resumption) next(cause error) (*http.Response, error) {
 }
 
 func (r *resumption) pause() error {
-	d := min(firstDelay<<(r.vain-1), lastDelay)
+	d := firstDelay << (r.vain - 1)
 	d = d/2 + rand.N(d/2+1)
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -97,14 +108,12 @@ func (r *resumption) pause() error {
 // try asks for the rest once. errChanged is final, other errors are not.
 func (r *resumption) try(size int64) (*http.Response, error) {
 	req := r.f.sent.Clone(r.f.ctx)
-	condition := r.date
-	if r.etag != "" && !isWeak(r.etag) {
-		condition = r.etag
-	}
+	condition := cmp.Or(r.strongTag(), r.date)
 	if size > 0 && condition != "" && !r.noRange {
 		req.Header["Range"] = []string{"bytes=" + strconv.FormatInt(size, 10) + "-"}
 		req.Header["If-Range"] = []string{condition}
 	}
+	r.requested = r.f.c.now()
 	resp, err := r.f.c.roundTrip(req)
 	if err != nil {
 		return nil, err
@@ -117,6 +126,12 @@ func (r *resumption) try(size int64) (*http.Response, error) {
 }
 
 func (r *resumption) accept(resp *http.Response, size int64) error {
+	if r.unseen {
+		if failsForNow(resp.StatusCode) {
+			return fmt.Errorf("upstream answers %s", resp.Status)
+		}
+		return nil
+	}
 	if r.isOther(resp) {
 		switch {
 		case r.f.rule.Mode != Immutable:
@@ -149,11 +164,32 @@ func (r *resumption) isOther(resp *http.Response) bool {
 }
 
 func (r *resumption) acceptPart(resp *http.Response, size int64) error {
-	first, complete, ok := parseContentRange(resp.Header.Get("Content-Range"))
-	if r.noRange || !ok || first != size || (r.total >= 0 && complete >= 0 && complete != r.total) {
+	part, complete, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	if r.noRange || !ok || part.off != size || (r.total >= 0 && complete >= 0 && complete != r.total) {
 		return fmt.Errorf("upstream sends %q after %d bytes: %w", resp.Header.Get("Content-Range"), size, errNoRange)
 	}
+	if !r.agrees(resp.Header) {
+		return fmt.Errorf("upstream sends a part without the validator of the whole: %w", errNoRange)
+	}
 	return nil
+}
+
+// agrees reports whether a part has the strong validator of what is there already.
+// RFC 9110, section 15.3.7.3, joins nothing else: an origin that ignores If-Range
+// sends a part of whatever it has now.
+func (r *resumption) agrees(part http.Header) bool {
+	if tag := r.strongTag(); tag != "" {
+		return strongEqual(part.Get("Etag"), tag)
+	}
+	return r.date != "" && part.Get("Last-Modified") == r.date
+}
+
+// strongTag is the entity tag of the first response if it is a strong one.
+func (r *resumption) strongTag() string {
+	if isWeak(r.etag) {
+		return ""
+	}
+	return r.etag
 }
 
 // acceptWhole reads away what the spool holds already, if it is the same.
@@ -183,15 +219,15 @@ func (r *resumption) acceptWhole(resp *http.Response, size int64) error {
 }
 
 // parseContentRange reads "bytes first-last/complete"; complete is -1 for "*".
-func parseContentRange(s string) (first, complete int64, ok bool) {
+func parseContentRange(s string) (part span, complete int64, ok bool) {
 	rest, found := strings.CutPrefix(s, "bytes ")
 	if !found {
-		return 0, 0, false
+		return span{}, 0, false
 	}
-	span, size, found := strings.Cut(rest, "/")
-	from, to, dash := strings.Cut(span, "-")
+	bounds, size, found := strings.Cut(rest, "/")
+	from, to, dash := strings.Cut(bounds, "-")
 	if !found || !dash {
-		return 0, 0, false
+		return span{}, 0, false
 	}
 	first, ok1 := parseOffset(from)
 	last, ok2 := parseOffset(to)
@@ -199,8 +235,8 @@ func parseContentRange(s string) (first, complete int64, ok bool) {
 	if size != "*" {
 		var ok3 bool
 		if complete, ok3 = parseOffset(size); !ok3 || last >= complete {
-			return 0, 0, false
+			return span{}, 0, false
 		}
 	}
-	return first, complete, ok1 && ok2 && first <= last
+	return span{first, last - first + 1}, complete, ok1 && ok2 && first <= last
 }

@@ -90,8 +90,8 @@ type Rule struct {
 	Pin bool
 	// FillRanges: a range of something not stored has the whole fetched beside it,
 	// whatever its size, so that ranges asked for at the same time, as by clients that
-	// download in parallel, are fed from one fetch. Without it that is done under
-	// Immutable only, for a range from the first byte on and for small objects.
+	// download in parallel, are fed from one fetch. Without it a range goes upstream by
+	// itself, unless the whole is being fetched already.
 	FillRanges bool
 	// FinishFill says what becomes of a fill whose last client has left.
 	FinishFill FinishFill

@@ -38,7 +38,7 @@ func TestImmutableIsServedFromTheStore(t *testing.T) {
 		{"Cache-Control", "max-age=0", "User-Agent", "other", "X-Forwarded-Host", "evil"},
 	} {
 		hit := w.get("/a.whl", fields...)
-		hit.want(t, 200, body, "larder; hit")
+		hit.want(t, 200, body, "larder; hit; detail=immutable")
 		for _, name := range []string{"Set-Cookie", "Alt-Svc", "Content-Type"} {
 			if v, ok := hit.Header[name]; ok {
 				t.Errorf("hit has %s: %q", name, v)
@@ -56,6 +56,44 @@ func TestImmutableIsServedFromTheStore(t *testing.T) {
 		}
 	}
 	w.wantGets(1)
+}
+
+// TestRuleThatPrevailsIsShown in Cache-Status: where a response is served as fresh that
+// says of itself that it is not, and nowhere else.
+func TestRuleThatPrevailsIsShown(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		rule   *Rule
+		status int
+		header []string
+		after  time.Duration
+		want   string
+	}{
+		{"no-cache", immutable, 200, []string{"Cache-Control: no-cache"}, 0, "larder; hit; detail=immutable"},
+		{"no-cache of a field", immutable, 200, []string{`Cache-Control: max-age=60, no-cache="x-a"`}, 0, "larder; hit; detail=immutable"},
+		{"Pragma", immutable, 200, []string{"Pragma: no-cache"}, 0, "larder; hit; detail=immutable"},
+		{"max-age that lasts", immutable, 200, []string{"Cache-Control: max-age=60, must-revalidate"}, 59 * time.Second, "larder; hit"},
+		{"max-age that has passed", immutable, 200, []string{"Cache-Control: max-age=60, must-revalidate"}, time.Minute, "larder; hit; detail=immutable"},
+		{"s-maxage before it", immutable, 200, []string{"Cache-Control: max-age=60, s-maxage=0"}, 0, "larder; hit; detail=immutable"},
+		{"Age counts", immutable, 200, []string{"Cache-Control: max-age=60", "Age: 60"}, 0, "larder; hit; detail=immutable"},
+		{"Expires", immutable, 200, []string{"Expires: 0"}, 0, "larder; hit; detail=immutable"},
+		{"4.2.2: nothing is said", immutable, 200, nil, 1000 * time.Hour, "larder; hit"},
+		{"with an end", &Rule{Mode: Immutable, TTL: time.Hour}, 200, []string{"Cache-Control: no-cache"}, time.Minute, "larder; hit; ttl=3540; detail=immutable"},
+		{"an index", &Rule{Mode: Revalidate, TTL: time.Hour}, 200, []string{"Cache-Control: max-age=60"}, time.Minute, "larder; hit; ttl=3540; detail=revalidate"},
+		{"an index that is fresh", &Rule{Mode: Revalidate, TTL: time.Hour}, 200, []string{"Cache-Control: max-age=61"}, time.Minute, "larder; hit; ttl=3540"},
+		{"an absence", &Rule{Mode: Immutable, NegativeTTL: time.Hour}, 404, []string{"Cache-Control: max-age=10"}, time.Minute, "larder; hit; ttl=3540; detail=negative-ttl"},
+		{"an absence under HTTP", &Rule{Mode: HTTP, NegativeTTL: time.Hour}, 404, []string{"Cache-Control: max-age=10"}, time.Minute, "larder; hit; ttl=3540; detail=negative-ttl"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &script{steps: []step{{status: test.status, header: test.header}}}
+			w := newWorld(t, test.rule, s.ServeHTTP)
+			s.now = w.clock.now
+			w.get("/x")
+			w.clock.advance(test.after)
+			w.get("/x").want(t, max(test.status, 200), nil, test.want)
+			w.wantGets(1)
+		})
+	}
 }
 
 func TestHeadIsAnsweredFromTheStoreAndNeverFetchesTheBody(t *testing.T) {

@@ -148,6 +148,26 @@ func (s *spool) progress() (size int64, done bool) {
 	return s.size, s.done
 }
 
+// reach waits until the body is longer than off, has ended, or is no longer stored: who
+// waits without a cursor keeps the window from moving, so it is told then. whole says
+// that all of it is there, in size bytes.
+func (s *spool) reach(ctx context.Context, off int64) (size int64, whole bool, err error) {
+	for {
+		s.mu.Lock()
+		if s.size > off || s.done || s.lost != nil {
+			defer s.mu.Unlock()
+			return s.size, s.done && s.err == nil, nil
+		}
+		wait := s.wait()
+		s.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return 0, false, context.Cause(ctx)
+		}
+	}
+}
+
 // poke lets a blocked append look for its audience again.
 func (s *spool) poke() {
 	s.mu.Lock()

@@ -26,8 +26,11 @@ type cacheStatus struct {
 
 // String returns the member as sent.
 func (s cacheStatus) String() string {
-	if s == (cacheStatus{hit: true}) {
+	switch s { // what artifacts get nearly always
+	case cacheStatus{hit: true}:
 		return cacheName + "; hit"
+	case cacheStatus{hit: true, detail: "immutable"}:
+		return cacheName + "; hit; detail=immutable"
 	}
 	item := httpsfv.NewItem(httpsfv.Token(cacheName))
 	if s.hit {

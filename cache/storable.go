@@ -49,7 +49,7 @@ func cacheableStatus(rule *Rule, status int, cc directives) bool {
 		return true
 	case status < 200 || status == http.StatusPartialContent || status == http.StatusNotModified:
 		return false
-	case status == http.StatusNotFound || status == http.StatusGone:
+	case absent(status):
 		if rule.Mode != HTTP || rule.NegativeTTL > 0 {
 			return rule.NegativeTTL > 0
 		}

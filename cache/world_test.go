@@ -91,6 +91,10 @@ func newWorldWith(t testing.TB, rule *Rule, handler http.HandlerFunc, o Options,
 	if o.IdleTimeout == 0 {
 		o.IdleTimeout = 10 * time.Second
 	}
+	if o.StaleBudget == 0 {
+		o.StaleBudget = time.Minute
+	}
+	o.storePatience = time.Minute // what says "stored" has waited for it
 	if o.Upstream == nil {
 		o.Upstream = w.transport()
 	}

@@ -71,8 +71,8 @@ type Rule struct {
 	// false.
 	Offline bool `yaml:"offline"`
 	// FillRanges has the whole fetched beside the first range of something not
-	// stored; ranges after that are fed from that fetch. false: only for ranges
-	// from the first byte on and for small objects, under immutable.
+	// stored; ranges after that are fed from that fetch. false: ranges go upstream by
+	// themselves.
 	FillRanges bool `yaml:"fill_ranges"`
 	// FinishFill says whether a fetch goes on when the last client has left.
 	FinishFill FinishFill `yaml:"finish_fill"`
