@@ -41,7 +41,7 @@ func requireNamespaces(t *testing.T) (done bool) {
 	if os.Geteuid() == 0 {
 		return false
 	}
-	again := exec.Command("unshare", "--user", "--map-root-user", os.Args[0], "-test.v", "-test.run", "^"+t.Name()+"$")
+	again := exec.Command("unshare", "--user", "--map-root-user", "--net", os.Args[0], "-test.v", "-test.run", "^"+t.Name()+"$")
 	out, err := again.CombinedOutput()
 	t.Logf("in a user namespace:\n%s", out)
 	if err != nil {

@@ -6,8 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -96,7 +95,7 @@ func (n *internet) serve(t *testing.T, addr, what string, hits *atomic.Int64) {
 		hits.Add(1)
 		fmt.Fprintf(w, "%s says %s", what, r.URL.Path)
 	})
-	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{
+	server := &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), TLSConfig: &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if hello.ServerName == "" {
 				return n.authority.Leaf("nameless.test")
@@ -233,6 +232,9 @@ rules:
 	as := []string{"setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--no-new-privs", "--inh-caps", "-all"}
 	if mode == "tproxy" {
 		as = append(as[:len(as)-1], "-all,+net_admin", "--ambient-caps", "+net_admin")
+	}
+	if gatewayUser() == 0 {
+		as = nil // root of a user namespace can be nobody else
 	}
 	argv := n.gateway.argv(append(as, larderPath(t))...)
 	for i := range argv {
