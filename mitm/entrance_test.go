@@ -382,3 +382,64 @@ func TestEntranceDrains(t *testing.T) {
 		}
 	}
 }
+
+// TestEntranceTellsPolicyWho has rules for the address that a balancer tells and for
+// the user that a client certificate names.
+func TestEntranceTellsPolicyWho(t *testing.T) {
+	origin := plainOrigin(t, func(http.ResponseWriter, *http.Request) {})
+	clients := newAuthorityKey(t, "clients")
+	roots := filepath.Join(t.TempDir(), "clients.pem")
+	writePEM(t, roots, clients.cert.Raw)
+	w := newWorld(t, `
+presets: none
+default: deny
+rules:
+  - { name: by-address, hosts: [a.test], clients: [192.0.2.7], action: pass }
+  - { name: by-user, hosts: [a.test], users: [runner-7.test], action: pass }
+`, map[string]string{"a.test:80": origin}, nil, func(o *Options, _ *UpstreamOptions) {
+		o.Access.CertificateUser = func(c *x509.Certificate) (string, error) {
+			if len(c.DNSNames) != 1 {
+				return "", errors.New("names nobody")
+			}
+			return c.DNSNames[0], nil
+		}
+	})
+	balancers := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	both := w.enter(Entrance{Mode: policy.ListenTLSProxy, Balancers: balancers, TLS: w.proxyTLS(ProxyTLSOptions{Names: []string{"larder.test"}, ClientCAFile: roots})})
+	for _, c := range []struct {
+		source string
+		users  []string
+		status int // 0: no answer
+	}{
+		{"192.0.2.7", []string{"somebody.test"}, 200},
+		{"192.0.2.8", []string{"somebody.test"}, 403},
+		{"192.0.2.8", []string{"runner-7.test"}, 200},
+		{"192.0.2.7", []string{"two.test", "names.test"}, 0},
+	} {
+		leaf := clients.leaf(t, func(l *x509.Certificate) { l.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, c.users...)
+		raw := dialAt(t, both)
+		fmt.Fprintf(raw, "PROXY TCP4 %s 192.0.2.1 4711 3128\r\n", c.source)
+		conn := tls.Client(raw, &tls.Config{RootCAs: w.larder, ServerName: "larder.test", Certificates: []tls.Certificate{leaf}})
+		io.WriteString(conn, "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n")
+		status := 0
+		if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+			status = res.StatusCode
+		}
+		if status != c.status {
+			t.Errorf("%s as %s: status %d, want %d", c.source, c.users, status, c.status)
+		}
+	}
+}
+
+// TestEntrancesWithoutCredentials: where everybody has to prove a name, a connection
+// that can carry none goes nowhere.
+func TestEntrancesWithoutCredentials(t *testing.T) {
+	w := newWorld(t, "presets: none\ndefault: tunnel", nil, nil, func(o *Options, _ *UpstreamOptions) { o.Access.Required = true })
+	for _, e := range []Entrance{{Mode: policy.ListenSOCKS5}, redirectedTo(goodAddr + ":443")} {
+		conn := dialAt(t, w.enter(e))
+		_, _ = io.ReadAll(conn) // its end, clean or not
+		if x := w.exchange(); !strings.Contains(x.Err, "asks for credentials") {
+			t.Errorf("%v: %+v", e.Mode, x)
+		}
+	}
+}
