@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"larder/policy"
 )
@@ -28,6 +29,11 @@ type clientConn struct {
 	// to the server of intercepted connections; a request to the proxy itself names
 	// one for itself alone.
 	asker policy.Client
+
+	// Set before anybody reads requests, if at all: the TLS that a client speaks
+	// to the proxy itself, and the address that a balancer tells.
+	outer  *tls.Conn
+	source net.Addr
 
 	// waiting: the client has said nothing yet, and closing loses nothing.
 	waiting atomic.Bool
@@ -56,12 +62,53 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
+	if c.outer != nil {
+		return c.outer.Read(p)
+	}
 	return c.timedConn.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *clientConn) Write(p []byte) (int, error) {
+	if c.outer != nil {
+		return c.outer.Write(p)
+	}
+	return c.timedConn.Write(p)
+}
+
+// CloseWrite sends the end of this direction and leaves the other one open.
+func (c *clientConn) CloseWrite() error {
+	if c.outer != nil {
+		return c.outer.CloseWrite()
+	}
+	return c.timedConn.CloseWrite()
+}
+
+// RemoteAddr implements net.Conn: the client's address, also behind a balancer.
+func (c *clientConn) RemoteAddr() net.Addr {
+	if c.source != nil {
+		return c.source
+	}
+	return c.timedConn.RemoteAddr()
+}
+
+// bare gives what a tunnel copies from and to: the socket, unless TLS is in
+// between, which keeps to the idle time itself.
+func (c *clientConn) bare() (net.Conn, error) {
+	if c.outer != nil {
+		return c, c.SetDeadline(time.Time{})
+	}
+	return c.timedConn.bare()
 }
 
 // Close ends the connection and gives its place to the next.
 func (c *clientConn) Close() error {
-	err := c.timedConn.Close()
+	var err error
+	if c.outer != nil {
+		err = c.outer.Close() // says so inside of TLS first
+	} else {
+		err = c.timedConn.Close()
+	}
 	c.once.Do(func() {
 		c.server.forget(c)
 		c.pending.leave()

@@ -123,10 +123,11 @@ func failureTable() []failureRow {
 	return []failureRow{
 		{as[*panicError], 502, "proxy_internal_error", "panic", bad},
 		{as[*deniedError], 403, deniedType, deniedLabel, info},
-		{is(errOpaque), 403, deniedType, deniedLabel, info},
+		{is(errOpaque, errUnnamed), 403, deniedType, deniedLabel, info},
+		{as[*elsewhereError], 403, deniedType, deniedLabel, warn},
 		{unasked, 407, deniedType, "unauthenticated", info},
 		{as[*unauthenticatedError], 407, deniedType, "credentials", warn},
-		{is(errNoCertificate), 403, deniedType, "credentials", info},
+		{is(errNoCertificate, errNoPlace), 403, deniedType, "credentials", info},
 		{as[*busyError], 503, "proxy_internal_response", busyLabel, warn},
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
 		{as[*requestError], 400, "http_request_error", "bad_request", info},

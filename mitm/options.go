@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -28,6 +29,8 @@ type Policy interface {
 	// Connect decides on a client's connection: Deny, Tunnel, or Pass for
 	// interception.
 	Connect(c policy.Client, host string, port int) policy.Decision
+	// ConnectUnnamed is Connect for a connection of which only the address is known.
+	ConnectUnnamed(c policy.Client, address netip.Addr, port int) policy.Decision
 	// Classify decides on a client's request by its absolute target URI.
 	Classify(c policy.Client, method string, u *url.URL) policy.Decision
 	// MayTunnel reports whether no request of the client to host and port can be

@@ -24,6 +24,9 @@ const (
 type clientHello struct {
 	ServerName string
 	ALPN       []string
+	// ECH: another hello may be hidden inside (RFC 9849, Section 5), or nothing:
+	// browsers send the extension to everybody, and no one can tell.
+	ECH bool
 }
 
 // maxHello bounds the bytes looked at: a handshake message of crypto/tls's own
@@ -81,32 +84,40 @@ func peekHello(b []byte) (opening, clientHello) {
 	return openingShort, clientHello{}
 }
 
-// readHello reads the body of a ClientHello; what does not parse is left empty.
+// readHello reads the body of a ClientHello. What does not parse, or names two
+// servers, of which an origin may take the other, is left empty.
 func readHello(body []byte) (h clientHello) {
 	s := cryptobyte.String(body)
 	var session, suites, methods, extensions cryptobyte.String
 	if !s.Skip(2+32) || !s.ReadUint8LengthPrefixed(&session) ||
 		!s.ReadUint16LengthPrefixed(&suites) || !s.ReadUint8LengthPrefixed(&methods) ||
-		!s.ReadUint16LengthPrefixed(&extensions) {
+		!s.ReadUint16LengthPrefixed(&extensions) || !s.Empty() {
 		return h
 	}
+	named := false
 	for !extensions.Empty() {
 		var kind uint16
 		var data cryptobyte.String
 		if !extensions.ReadUint16(&kind) || !extensions.ReadUint16LengthPrefixed(&data) {
-			return h
+			return clientHello{}
 		}
 		switch kind {
 		case 0: // server_name, RFC 6066, Section 3
+			if named {
+				return clientHello{}
+			}
+			named = true
 			h.ServerName = readServerName(data)
 		case 16: // application_layer_protocol_negotiation, RFC 7301
 			h.ALPN = readALPN(data)
+		case 0xfe0d: // encrypted_client_hello
+			h.ECH = true
 		}
 	}
 	return h
 }
 
-func readServerName(data cryptobyte.String) string {
+func readServerName(data cryptobyte.String) (found string) {
 	var names cryptobyte.String
 	if !data.ReadUint16LengthPrefixed(&names) {
 		return ""
@@ -118,10 +129,13 @@ func readServerName(data cryptobyte.String) string {
 			return ""
 		}
 		if kind == 0 {
-			return string(name)
+			if found != "" {
+				return "" // RFC 6066, Section 3: one of each type
+			}
+			found = string(name)
 		}
 	}
-	return ""
+	return found
 }
 
 func readALPN(data cryptobyte.String) (protocols []string) {

@@ -279,7 +279,7 @@ func authorityOf(r *http.Request, opened authority) (a authority, scheme string,
 	if err != nil {
 		return a, "", &requestError{err}
 	}
-	if opened.Host != "" && a != opened {
+	if opened.Host != "" && a != opened || opened.Host == "" && opened.Port != 0 && a.Port != opened.Port {
 		return a, "", &misdirectedError{got: r.Host, want: opened.String(), what: "request for"}
 	}
 	return a, scheme, nil

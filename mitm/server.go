@@ -124,6 +124,15 @@ func (s *Server) Serve(l net.Listener, observe func(Exchange)) error {
 // ServeRecorded is Serve, with what goes over its connections in r as well. A nil r
 // keeps nothing.
 func (s *Server) ServeRecorded(l net.Listener, observe func(Exchange), r *Recorder) error {
+	return s.serve(l, &Entrance{}, observe, r)
+}
+
+// ServeEntrance is Serve for connections that begin in another way.
+func (s *Server) ServeEntrance(l net.Listener, e Entrance, observe func(Exchange)) error {
+	return s.serve(l, &e, observe, nil)
+}
+
+func (s *Server) serve(l net.Listener, e *Entrance, observe func(Exchange), r *Recorder) error {
 	left := new(count)
 	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), recorder: r}
 	if !s.start(accepting) {
@@ -133,7 +142,12 @@ func (s *Server) ServeRecorded(l net.Listener, observe func(Exchange), r *Record
 	defer s.forgetListener(accepting)
 	s.options.Upstream.Refuse(l.Addr())
 	defer s.options.Upstream.unrefuse(l.Addr())
-	err := s.proxy.Serve(accepting)
+	var err error
+	if e.plain() {
+		err = s.proxy.Serve(accepting)
+	} else {
+		err = s.serveEntrance(accepting, e)
+	}
 	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err // of accepting: the caller is to know now
 	}

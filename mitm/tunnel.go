@@ -152,6 +152,10 @@ func (r *relay) cut() {
 // It asks for the method and not for *net.TCPConn, which a listener may have
 // embedded in a type of its own.
 func reset(c net.Conn) {
+	if a, ok := c.(interface{ abort() }); ok {
+		a.abort() // a close inside of TLS would be a clean end
+		return
+	}
 	if t, ok := c.(interface{ SetLinger(sec int) error }); ok {
 		_ = t.SetLinger(0) // a connection that is closed already needs none
 	}

@@ -28,8 +28,13 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 	f := configFile{settings: defaultSettings(), presets: presetChoice{all: true}}
 	s := &f.settings
 	var defaultMode *yaml.Node
+	var listeners []*listenerDecoder
 	d.mapping(n, "", "the file", []field{
 		{"listen", func(v *yaml.Node) { d.address(v, "", "listen", &s.Listen) }},
+		{"listeners", func(v *yaml.Node) { listeners = d.listeners(v) }},
+		{"unnamed", func(v *yaml.Node) {
+			d.word(v, "", "unnamed", unnamedNames[TunnelUnnamed:], func(i int) { s.Unnamed = TunnelUnnamed + Unnamed(i) })
+		}},
 		{"admin", func(v *yaml.Node) { d.admin(v, &s.Admin) }},
 		{"state", func(v *yaml.Node) { d.path(v, "", "state", &s.State) }},
 		{"store", func(v *yaml.Node) { d.store(v, &s.Store) }},
@@ -45,6 +50,7 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 	if defaultMode != nil && s.Default != Deny {
 		d.problem(defaultMode, "", "write default: deny beside it", "default_mode has no effect under default %s, which refuses nothing", s.Default)
 	}
+	d.settleListeners(listeners, s)
 	return f
 }
 

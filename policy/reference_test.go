@@ -60,7 +60,7 @@ func TestAnnotatedExamplesAreValid(t *testing.T) {
 func decoderKeys(t *testing.T) map[string][]string {
 	t.Helper()
 	const odd = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: 1"
-	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\n"+
+	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\nlisteners: [{"+odd+"}]\n"+
 		"rules: [{"+odd+", name: r, request: {"+odd+"}}]\n"))
 	problems, ok := errors.AsType[*Errors](err)
 	if !ok {
@@ -84,6 +84,7 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 		"store":              reflect.TypeFor[Store](),
 		"upstream":           reflect.TypeFor[Upstream](),
 		"auth":               reflect.TypeFor[Auth](),
+		"listeners":          reflect.TypeFor[Listener](),
 		"upstream: parent 1": reflect.TypeFor[Parent](),
 		"upstream: host 1":   reflect.TypeFor[Origin](),
 		"upstream: dns":      reflect.TypeFor[DNS](),
@@ -117,7 +118,7 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 func documentedFields(t *testing.T) map[string]bool {
 	t.Helper()
 	documented := make(map[string]bool)
-	for _, name := range []string{"settings.go", "upstream.go", "rule.go"} {
+	for _, name := range []string{"settings.go", "listener.go", "upstream.go", "rule.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

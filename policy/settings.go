@@ -13,6 +13,12 @@ import (
 type Settings struct {
 	// Listen is the host:port of the proxy. Absent: ":3128".
 	Listen string `yaml:"listen"`
+	// Listeners are further addresses with modes of their own. Absent: none.
+	Listeners []Listener `yaml:"listeners"`
+	// Unnamed is what becomes of connections on a transparent listener that do not
+	// tell which host they are for: tunnel, to their original destination, or
+	// refuse. Absent: as Default says of hosts without a rule.
+	Unnamed Unnamed `yaml:"unnamed"`
 	// Admin is the listener for health and metrics.
 	Admin Admin `yaml:"admin"`
 	// State is the folder of the authority, the store and the trust files; a

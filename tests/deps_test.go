@@ -24,6 +24,7 @@ var mayImport = map[string]struct {
 	"cache":       {[]string{"cache/store"}, "HTTP caching over a store; rules come in as values of its own"},
 	"mitm":        {[]string{"ca", "policy", "cache", "cache/store"}, "joins the leaves through interfaces that it declares"},
 	"admin":       {nil, "sees larder through interfaces that it declares"},
+	"firewall":    {nil, "text for nft; it changes nothing and knows no larder"},
 	"daemon":      {nil, "hosts any proxy; cmd gives it one"},
 }
 
@@ -32,6 +33,7 @@ var mayImport = map[string]struct {
 var forbiddenStandard = map[string]map[string]string{
 	"cache/store": {"net/http": "the store holds bytes, not messages"},
 	"ca":          {"net/http": "no certificate is fetched"},
+	"firewall":    {"os/exec": "an operator loads what an operator has read"},
 	"policy":      {"os/exec": "a policy file runs nothing", "crypto/tls": "decides by names, before any handshake"},
 }
 

@@ -108,6 +108,9 @@ is 2 when there is one.`,
 			if _, err := auth.Open(authFiles(p.Settings()), nil); err != nil {
 				return usageError(fmt.Errorf("%s: %w", args[0], err))
 			}
+			if err := checkListenerFiles(p.Settings().Listeners); err != nil {
+				return usageError(fmt.Errorf("%s: %w", args[0], err))
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", args[0])
 			return err
 		},

@@ -47,6 +47,8 @@ type nodeOptions struct {
 	withoutStore bool
 	// auth: clients prove who they are where the policy says so.
 	auth bool
+	// names are those that the authority signs for besides the rules' hosts.
+	names []string
 }
 
 // openNode opens everything a larder needs but its listeners. On an error what
@@ -80,7 +82,7 @@ func openNode(paths daemon.Paths, p *policy.Policy, logger *slog.Logger, o nodeO
 func (n *node) openTrust() error {
 	a, err := ca.Open(ca.Options{
 		Dir:          n.paths.CA(),
-		PermittedDNS: n.policy.Interceptable(),
+		PermittedDNS: n.permitted(n.policy),
 		Logger:       n.logger,
 		Registerer:   n.registry,
 	})
@@ -94,6 +96,15 @@ func (n *node) openTrust() error {
 		return fmt.Errorf("write the trust files for clients: %w", err)
 	}
 	return nil
+}
+
+// permitted are the names for which the authority may sign; nil: all.
+func (n *node) permitted(p *policy.Policy) []string {
+	hosts := p.Interceptable()
+	if hosts == nil {
+		return nil
+	}
+	return append(hosts, n.options.names...)
 }
 
 // openCache opens the store, the cache over it and the proxy before it.
@@ -202,7 +213,7 @@ func (n *node) setPolicy(p *policy.Policy) error {
 	if err != nil {
 		return err
 	}
-	if err := n.ca.Permit(p.Interceptable()); err != nil {
+	if err := n.ca.Permit(n.permitted(p)); err != nil {
 		return fmt.Errorf("renew the issuing certificate for the new policy: %w", err)
 	}
 	n.proxy.SetAccess(access)

@@ -34,6 +34,7 @@ through untouched.
 		newPolicy(),
 		newAuth(),
 		newConfig(),
+		newFirewall(),
 		newDaemon(),
 		newVersion(),
 	)

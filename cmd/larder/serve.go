@@ -57,16 +57,18 @@ under way finish (--drain), a second one ends at once.`,
 
 // server is a node with its listeners.
 type server struct {
-	flags    serveFlags
-	config   string // file the policy came from, "" for the built-in one
-	node     *node
-	proxy    net.Listener
-	admin    net.Listener // nil: off
-	socket   net.Listener // of who owns the state folder
-	token    string       // for the store API over TCP
-	reload   *admin.Reload
-	draining atomic.Bool
-	logger   *slog.Logger
+	flags  serveFlags
+	config string // file the policy came from, "" for the built-in one
+	node   *node
+	proxy  net.Listener
+	admin  net.Listener // nil: off
+	// entrances are the further listeners of the policy.
+	entrances []entrance
+	socket    net.Listener // of who owns the state folder
+	token     string       // for the store API over TCP
+	reload    *admin.Reload
+	draining  atomic.Bool
+	logger    *slog.Logger
 }
 
 // adminHandler shows this server on an admin listener, whose store API asks for a
@@ -135,10 +137,20 @@ func (s *server) open(ctx context.Context) error {
 			return errors.Join(err, s.proxy.Close())
 		}
 	}
-	if err := retireBackground(ctx, paths); err != nil {
+	err = s.openListeners(ctx, settings.Listeners)
+	if err == nil {
+		err = retireBackground(ctx, paths)
+	}
+	if err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
-	s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true, auth: true})
+	names, err := proxyNames(settings.Listeners)
+	if err == nil {
+		s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true, auth: true, names: names})
+	}
+	if err == nil {
+		err = s.prepareListeners()
+	}
 	if err == nil {
 		err = s.openSocket(paths)
 	}
@@ -173,24 +185,19 @@ func (s *server) closeListeners() error {
 	if s.admin != nil {
 		err = errors.Join(err, s.admin.Close())
 	}
+	for _, e := range s.entrances {
+		err = errors.Join(err, e.Close())
+	}
 	return err
 }
 
 // listen binds addr and says in the error what to do about it.
 func listen(what, addr, flag string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
-	switch {
-	case err == nil:
-		return l, nil
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, withHint(fmt.Errorf("%s address %s is in use", what, addr),
-			"end what listens there (ss -ltnp shows it), or choose another address with %s", flag)
-	case errors.Is(err, syscall.EACCES):
-		return nil, withHint(fmt.Errorf("%s address %s: %w", what, addr, err),
-			"ports below 1024 need CAP_NET_BIND_SERVICE; choose another with %s", flag)
-	default:
-		return nil, withHint(fmt.Errorf("%s address %s: %w", what, addr, err), "write %s as host:port or :port", flag)
+	if err != nil {
+		return nil, listenFailure(what, addr, flag, err)
 	}
+	return l, nil
 }
 
 // run serves until a signal or an error ends it.
@@ -199,6 +206,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(serveCtx)
 	g.Go(func() error { return s.node.proxy.Serve(s.proxy, nil) })
+	s.serveListeners(g)
 	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAdmin()
 	if s.admin != nil {
@@ -299,6 +307,7 @@ func startOnly(a, b policy.Settings) []string {
 		same bool
 	}{
 		{"listen", a.Listen == b.Listen},
+		{"listeners", reflect.DeepEqual(a.Listeners, b.Listeners)},
 		{"admin", reflect.DeepEqual(a.Admin, b.Admin)},
 		{"state", a.State == b.State},
 		{"store", reflect.DeepEqual(a.Store, b.Store)},

@@ -1,0 +1,201 @@
+package mitm
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"larder/policy"
+)
+
+// errNoPlace is the refusal of a connection on which no credentials can come.
+var errNoPlace = errors.New("the proxy asks for credentials, for which this kind of listener has no place")
+
+// Entrance is how the connections of a listener begin. The zero value is a
+// plain proxy. It must not change while it is in use.
+type Entrance struct {
+	// Mode is what clients speak.
+	Mode policy.ListenMode
+	// Balancers are those whose connections must begin with a PROXY protocol
+	// header, version 1 or 2, whose source address is then the client's. It is
+	// not looked for in other connections, where it is no proxy request, no TLS
+	// and no SOCKS and is refused as such. Nothing of it in transparent modes.
+	Balancers []netip.Prefix
+	// TLS is what policy.ListenTLSProxy serves with; see NewProxyTLS.
+	TLS *tls.Config
+
+	// destination finds where a connection was going; nil: by Mode.
+	destination func(net.Conn) (netip.AddrPort, error)
+}
+
+// plain reports whether net/http can have connections as they are accepted.
+func (e *Entrance) plain() bool {
+	return e.Mode == policy.ListenProxy && len(e.Balancers) == 0
+}
+
+func (e *Entrance) fromBalancer(c *clientConn) bool {
+	for _, p := range e.Balancers {
+		if p.Contains(c.asker.Addr.Unmap().WithZone("")) {
+			return true
+		}
+	}
+	return false
+}
+
+// serveEntrance accepts connections that larder has something to do with before
+// net/http does, each in a goroutine of its own: Accept must not wait for them.
+func (s *Server) serveEntrance(l *listener, e *Entrance) error {
+	front := newHandoff()
+	var serving, beginning sync.WaitGroup
+	serving.Go(func() { _ = s.proxy.Serve(front) }) // ends when front is closed
+	defer func() {
+		beginning.Wait()
+		_ = front.Close()
+		serving.Wait()
+	}()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if !s.passes(err) {
+				return err
+			}
+			continue
+		}
+		c := conn.(*clientConn)
+		if !s.enter(&s.setups) {
+			_ = c.Close() // Shutdown has begun
+			continue
+		}
+		work := func() { // ends at the timeouts of what it reads, or hands over
+			defer s.setups.leave()
+			x := s.begin(c, "CONNECT", l.Addr().String())
+			x.Class = ClassTunnel
+			s.guarded(c, x, func() { s.admit(c, e, front, x) })
+		}
+		if e.Mode == policy.ListenProxy || e.Mode == policy.ListenTLSProxy {
+			beginning.Go(work)
+		} else {
+			go work() // nothing of it reaches front
+		}
+	}
+}
+
+// acceptPause is how long to wait when the system has nothing to accept with.
+const acceptPause = 100 * time.Millisecond
+
+// passes reports whether an error of Accept is of one connection or of the
+// moment, and waits if so.
+func (s *Server) passes(err error) bool {
+	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, passing) {
+			s.options.Logger.Warn("accept failed, trying again", "err", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-s.stop:
+			}
+			return true
+		}
+	}
+	return errors.Is(err, syscall.ECONNABORTED)
+}
+
+// admit does with a new connection what its entrance asks for.
+func (s *Server) admit(c *clientConn, e *Entrance, front *handoff, x *exchange) {
+	carries := e.Mode == policy.ListenProxy || e.Mode == policy.ListenTLSProxy
+	if !carries && s.access.Load().Required {
+		x.drop(c, errNoPlace)
+		return
+	}
+	if e.Mode.Transparent() {
+		s.serveRedirected(c, e, x)
+		return
+	}
+	c.fresh.Store(true) // Shutdown lets it make its request
+	if err := s.preamble(c, e, x); err != nil {
+		x.drop(c, err)
+		return
+	}
+	if e.Mode == policy.ListenSOCKS5 {
+		s.serveSOCKS(c, x)
+		return
+	}
+	x.release() // its requests tell
+	front.deliver(c)
+}
+
+// preamble reads what comes before the proxy protocol proper.
+func (s *Server) preamble(c *clientConn, e *Entrance, x *exchange) error {
+	if e.fromBalancer(c) {
+		if err := s.readProxyHeader(c); err != nil {
+			return &requestError{fmt.Errorf("PROXY protocol header from %s: %w", c.remote, err)}
+		}
+		x.Client, x.who = c.remote, c.asker
+	}
+	if e.Mode != policy.ListenTLSProxy {
+		return nil
+	}
+	if err := s.openOuter(c, e.TLS); err != nil {
+		return err
+	}
+	if shown := c.clientCertificate(); shown != nil {
+		if err := c.certified(shown); err != nil {
+			return &requestError{err}
+		}
+	}
+	return nil
+}
+
+// readProxyHeader takes the client's address from a PROXY protocol header. Those
+// by which a balancer speaks for itself (v1 UNKNOWN, v2 LOCAL) leave its own.
+func (s *Server) readProxyHeader(c *clientConn) error {
+	_ = c.SetReadDeadline(time.Now().Add(s.options.HandshakeTimeout)) // a dead connection says so at Read
+	r := bufio.NewReaderSize(c, 512)
+	h, err := proxyproto.Read(r)
+	if err != nil {
+		return err
+	}
+	c.replay = drainBuffer(r)
+	if source, _, ok := h.TCPAddrs(); ok && !h.Command.IsLocal() && source != nil {
+		c.source, c.remote = source, source.String()
+		c.asker.Addr = source.AddrPort().Addr()
+	} else if !h.Command.IsLocal() && !h.TransportProtocol.IsUnspec() {
+		return errors.New("it is of no TCP connection")
+	}
+	return c.SetReadDeadline(time.Time{})
+}
+
+// openOuter opens the TLS in which a client speaks to the proxy itself.
+func (s *Server) openOuter(c *clientConn, config *tls.Config) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.options.HandshakeTimeout)
+	defer cancel()
+	t := tls.Server(&earlyConn{Conn: c.timedConn, early: c.replay}, config)
+	c.replay = nil
+	if err := t.HandshakeContext(ctx); err != nil {
+		s.metrics.handshakes.WithLabelValues("failed").Inc()
+		return &handshakeError{err}
+	}
+	c.outer = t
+	return nil
+}
+
+// clientCertificate is what a client of a proxy over TLS has shown and the
+// entrance's roots have verified; nil where none was asked for.
+func (c *clientConn) clientCertificate() *x509.Certificate {
+	if c.outer == nil {
+		return nil
+	}
+	if chains := c.outer.ConnectionState().VerifiedChains; len(chains) > 0 {
+		return chains[0][0]
+	}
+	return nil
+}
