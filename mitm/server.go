@@ -88,9 +88,13 @@ func (s *Server) newHTTPServer(h http.HandlerFunc, h2 bool) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(h2)
 	return &http.Server{
-		Handler:                      h,
-		Protocols:                    protocols,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: s.options.MaxStreams},
+		Handler:   h,
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: s.options.MaxStreams,
+			// What a connection's buffer may grow to. net/http would allow 1 MiB.
+			MaxReadFrameSize: maxRecord,
+		},
 		ReadHeaderTimeout:            s.options.HeaderTimeout,
 		IdleTimeout:                  s.options.KeepAlive,
 		MaxHeaderBytes:               s.options.MaxHeaderBytes,
