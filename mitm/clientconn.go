@@ -45,10 +45,21 @@ type clientConn struct {
 	// replay holds bytes that were read in order to look at them and come
 	// before those of the connection. Used by the one reader only.
 	replay []byte
+
+	// framed is what an http.Server reads through, nil without one.
+	framed *framedReader
 }
 
-// Read gives what was peeked at first.
+// Read implements net.Conn.
 func (c *clientConn) Read(p []byte) (int, error) {
+	if c.framed != nil {
+		return c.framed.read(p, c.read, c.refuseFraming)
+	}
+	return c.read(p)
+}
+
+// read gives what was peeked at first.
+func (c *clientConn) read(p []byte) (int, error) {
 	if len(c.replay) > 0 {
 		n := copy(p, c.replay)
 		if c.replay = c.replay[n:]; len(c.replay) == 0 {

@@ -93,6 +93,8 @@ const (
 	deniedLabel = "denied"
 	// busyLabel marks answers to try again after.
 	busyLabel = "credentials_busy"
+	// badRequestLabel marks answers to what was not understood.
+	badRequestLabel = "bad_request"
 	// offlineLabel marks those that Cache-Status speaks of (RFC 9211).
 	offlineLabel = "offline"
 )
@@ -129,7 +131,7 @@ func failureTable() []failureRow {
 		{is(errNoCertificate), 403, deniedType, "credentials", info},
 		{as[*busyError], 503, "proxy_internal_response", busyLabel, warn},
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
-		{as[*requestError], 400, "http_request_error", "bad_request", info},
+		{as[*requestError], 400, "http_request_error", badRequestLabel, info},
 		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", warn},
 		{is(errStopping), 503, "proxy_internal_response", shutdownLabel, info},
 		{stalled, 504, "connection_read_timeout", "read_timeout", warn},
@@ -234,8 +236,8 @@ func writeFailure(w http.ResponseWriter, r *http.Request, f failure, target stri
 	body := fmt.Sprintf("larder: %s %s: %s\n", printable(r.Method), printable(target), printable(f.Reason))
 	h := w.Header()
 	clear(h)
-	if f.Label == shutdownLabel {
-		h.Set("Connection", "close")
+	if f.Label == shutdownLabel || f.Label == badRequestLabel && r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // where a bad request ends, nobody knows
 	}
 	if f.Label == busyLabel {
 		h.Set("Retry-After", "5")

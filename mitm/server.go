@@ -101,6 +101,7 @@ func (s *Server) newHTTPServer(h http.HandlerFunc, h2 bool) *http.Server {
 		DisableGeneralOptionsHandler: true, // OPTIONS * belongs to the origin
 		ErrorLog:                     slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			framed(c)
 			return withConn(ctx, clientOf(c))
 		},
 		ConnState: noteState,
