@@ -51,6 +51,7 @@ func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 // serveRequest carries out what policy says of one request, once identify has said
 // whose it is.
 func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify func(*http.Request, *exchange) error) {
+	recoverExpect(r)
 	c := connOf(r.Context())
 	x := s.begin(c, r.Method, "")
 	defer x.finish()
