@@ -29,7 +29,14 @@ func (c *carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("Upgrade") != "" {
 		return c.upgrades.RoundTrip(r)
 	}
-	return c.pooled.RoundTrip(r)
+	res, err := c.pooled.RoundTrip(r)
+	if err == nil && res.StatusCode == http.StatusNotModified && res.ProtoMajor == 2 {
+		// Its length is that of what was not sent (RFC 9110, Section 8.6), over
+		// HTTP/2 too; net/http misses the body there.
+		_ = res.Body.Close()
+		res.Body = http.NoBody
+	}
+	return res, err
 }
 
 func (c *carrier) closeIdle() {

@@ -91,6 +91,9 @@ func (s *Server) respond(w http.ResponseWriter, control *http.ResponseController
 	copyHeader(h, res.Header, res.StatusCode)
 	bodyless := r.Method == http.MethodHead || res.ContentLength == 0
 	live := res.ContentLength < 0 && !bodyless
+	if r.ProtoMajor == 2 && res.ContentLength == 0 && len(res.Header["Content-Length"]) == 0 {
+		live = true // it ended without saying a length, and net/http would say one
+	}
 	announced := len(res.Trailer)
 	if announced > 0 {
 		if r.ProtoMajor == 1 && !bodyless {

@@ -127,7 +127,7 @@ func forwarded(r *http.Request, target *url.URL, header http.Header) *http.Reque
 	out.TransferEncoding = nil
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
-		if r.ProtoMajor == 1 && len(r.Header["Content-Length"]) == 0 {
+		if len(r.Header["Content-Length"]) == 0 {
 			sendWithoutLength(out)
 		}
 	}
