@@ -17,9 +17,10 @@ type clientConn struct {
 	*timedConn
 	server  *Server
 	observe func(Exchange)
-	pending *count // of the listener
-	offline bool   // see listener
-	remote  string // the client's address, for every exchange of the connection
+	pending *count       // of the listener
+	offline bool         // see listener
+	remote  string       // the client's address, for every exchange of the connection
+	of      netip.Prefix // whom clients counts it for
 	once    sync.Once
 
 	recorder *Recorder // of the listener
@@ -150,14 +151,14 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err := l.server.place(l.Listener); err != nil {
 		return nil, err
 	}
-	raw, err := l.Listener.Accept()
+	raw, of, err := l.accept()
 	if err != nil {
 		l.server.leave()
 		return nil, err
 	}
 	c := &clientConn{
 		timedConn: newTimedConn(raw, l.server.options.IdleTimeout),
-		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(),
+		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(), of: of,
 		recorder: l.recorder,
 		asker:    policy.Client{Addr: ipOf(raw.RemoteAddr())},
 	}
@@ -176,4 +177,18 @@ func ipOf(a net.Addr) netip.Addr {
 		return netip.Addr{} // a rule with clients matches it as little as it should
 	}
 	return ap.Addr().Unmap()
+}
+
+// accept turns away whose client has as many connections as it may.
+func (l *listener) accept() (net.Conn, netip.Prefix, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, netip.Prefix{}, err
+		}
+		if of, ok := l.server.clients.enter(raw.RemoteAddr()); ok {
+			return raw, of, nil
+		}
+		l.server.turnAway(raw)
+	}
 }

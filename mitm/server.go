@@ -34,8 +34,10 @@ type Server struct {
 	buffers sync.Pool  // of *[]byte, copyBuffer long
 	gathers sync.Pool  // of *[]byte, gatherSize long
 
-	places chan struct{} // one per open connection
-	stop   chan struct{} // closed when Shutdown begins
+	places  chan struct{} // one per open connection
+	clients *clients
+	away    chan struct{} // one per connection that is turned away
+	stop    chan struct{} // closed when Shutdown begins
 
 	mu        sync.Mutex // guards the rest
 	conns     map[*clientConn]struct{}
@@ -47,6 +49,7 @@ type Server struct {
 	tunnels count
 	active  count          // requests
 	flushes count          // goroutines of gatherWriter
+	turning count          // connections that are turned away
 	running sync.WaitGroup // the server of opened connections
 }
 
@@ -66,6 +69,8 @@ func New(o Options) (*Server, error) {
 		options: o, metrics: m,
 		handoff:   newHandoff(),
 		places:    make(chan struct{}, o.MaxConnections),
+		clients:   newClients(o),
+		away:      make(chan struct{}, maxTurnedAway),
 		stop:      make(chan struct{}),
 		conns:     map[*clientConn]struct{}{},
 		listeners: map[*listener]struct{}{},
@@ -192,7 +197,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	// Detached: after the cut each ends by itself.
 	ctx = context.WithoutCancel(ctx)
-	for _, c := range []*count{&s.setups, &s.tunnels, &s.active, &s.flushes} {
+	for _, c := range []*count{&s.setups, &s.tunnels, &s.active, &s.flushes, &s.turning} {
 		err = errors.Join(err, c.drain(ctx))
 	}
 	_ = s.handoff.Close()
@@ -330,5 +335,6 @@ func (s *Server) forget(c *clientConn) {
 	delete(s.conns, c)
 	s.mu.Unlock()
 	s.metrics.connections.Dec()
+	s.clients.leave(c.of)
 	s.leave()
 }
