@@ -524,3 +524,9 @@ func TestSixtyFourClientsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// sinkHandler answers how long a body was.
+func sinkHandler(w http.ResponseWriter, r *http.Request) {
+	n, _ := io.Copy(io.Discard, r.Body)
+	fmt.Fprint(w, n)
+}
