@@ -420,7 +420,8 @@ func malformed(err error) (string, bool) {
 	if e, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		return "the origin's answer is not HTTP: " + e.Error(), true
 	}
-	if strings.Contains(err.Error(), "malformed HTTP") || strings.Contains(err.Error(), "malformed MIME") {
+	if strings.Contains(err.Error(), "malformed HTTP") || strings.Contains(err.Error(), "malformed MIME") ||
+		strings.Contains(err.Error(), "unsupported transfer encoding") {
 		return "the origin's answer is not HTTP: " + err.Error(), true
 	}
 	return "", false

@@ -18,7 +18,8 @@ import (
 // What else is wrong is net/http's to refuse. Where the two disagree about where a
 // request ends, it would be because net/http has refused it already.
 type framing struct {
-	at framingPlace
+	at       framingPlace
+	response bool // the heads of one response are followed, the last one's body is not
 
 	// Of the request that is being read.
 	connect, upgrade bool
@@ -28,8 +29,8 @@ type framing struct {
 
 	// Of the line.
 	lineBytes int      // of the line so far, its end apart
-	first     [8]byte  // of a request line
-	last      [8]byte  // of a request line
+	first     [12]byte // of the first line: a method, or version and status
+	last      [8]byte  // of the first line
 	name      [18]byte // of a field, in lower case: as long as the longest that counts
 	nameBytes int
 	named     bool // the colon has come
@@ -60,6 +61,7 @@ const (
 var (
 	errFramingEnd     = errors.New("a line does not end in CR LF")
 	errFramingNUL     = errors.New("a line holds a NUL")
+	errFramingSpace   = errors.New("a space in the name of a field")
 	errFramingFold    = errors.New("a field is folded over several lines")
 	errFramingTwo     = errors.New("both Content-Length and Transfer-Encoding, or one of them twice")
 	errFramingLength  = errors.New("Content-Length is no number of bytes")
@@ -147,6 +149,8 @@ func (f *framing) inLine(c byte) error {
 		f.valueUsed++
 	case c == ':':
 		f.named = true
+	case c == ' ', c == '\t':
+		return errFramingSpace // before the colon, or there is none
 	default:
 		if f.nameBytes < len(f.name) {
 			f.name[f.nameBytes] = lowered(c)
@@ -167,8 +171,12 @@ func lowered(c byte) byte {
 func (f *framing) lineEnds() error {
 	switch {
 	case f.at == inRequestLine:
-		f.connect = string(f.first[:]) == "CONNECT "
-		f.http10 = string(f.last[:]) == "HTTP/1.0"
+		f.connect = !f.response && string(f.first[:8]) == "CONNECT "
+		version := f.last[:]
+		if f.response {
+			version = f.first[:8]
+		}
+		f.http10 = string(version) == "HTTP/1.0"
 		f.at = inFields
 		return nil
 	case f.lineBytes > 0:
@@ -230,6 +238,10 @@ func (f *framing) length() bool {
 // headEnds takes the end of a request's head.
 func (f *framing) headEnds() error {
 	switch {
+	case f.response && f.first[9] == '1' && string(f.first[9:]) != "101":
+		*f = framing{response: true} // the next follows
+	case f.response:
+		*f = framing{at: unclear, response: true}
 	case f.connect && (f.body > 0 || f.codings > 0):
 		return errFramingConnect
 	case f.codings > 0: // chunked, or net/http answers 501
@@ -296,10 +308,10 @@ type framedReader struct {
 }
 
 // What net/http refuses wherever it comes: a byte that neither a request line nor a
-// field may hold, and the end of a head; and one that no chunk's size may hold nor
+// field may hold, and a line that is no field; and one that no chunk's size may hold nor
 // its end be, in a line without CR, which no extension may either.
 const (
-	spoilHead  = "\x00\r\n\r\n"
+	spoilHead  = "\x00\r\n\x00\r\n\r\n"
 	spoilChunk = "\x00\n"
 )
 

@@ -3,8 +3,11 @@ package mitm
 import (
 	"bufio"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +151,132 @@ func TestHostileRequestsAreRefusedAndClosed(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// hostileResponses are what an origin may send to be read in two ways, in answer to a
+// GET. Those that are refused become a 502; "200" is let through.
+var hostileResponses = []struct{ name, raw, status string }{
+	{"a clean one", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", "200"},
+	{"a hint before it", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", "200"},
+	{"what may stand in a body", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\n x\r\x00\n\r\n\r", "200"},
+	{"HTTP/1.0 until the end", "HTTP/1.0 200 OK\r\n\r\nx", "200"},
+	{"both lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "502"},
+	{"both lengths behind a hint", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\nx\r\n0\r\n\r\n", "502"},
+	{"a length twice", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", "502"},
+	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy", "502"},
+	{"a signed length", "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx", "502"},
+	{"a list of lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\nx", "502"},
+	{"codings twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "502"},
+	{"a coding that is not chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx", "502"},
+	{"codings over HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "502"},
+	{"a folded field", "HTTP/1.1 200 OK\r\nX-A: 1\r\n 2\r\nContent-Length: 1\r\n\r\nx", "502"},
+	{"LF after the status line", "HTTP/1.1 200 OK\nContent-Length: 1\r\n\r\nx", "502"},
+	{"LF after a field", "HTTP/1.1 200 OK\r\nX-A: 1\nContent-Length: 1\r\n\r\nx", "502"},
+	{"CR in a field", "HTTP/1.1 200 OK\r\nX-A: 1\rContent-Length: 5\r\nContent-Length: 1\r\n\r\nx", "502"},
+	{"NUL in a field", "HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 1\r\n\r\nx", "502"},
+	{"NUL in a status line", "HTTP/1.1 200 O\x00K\r\nContent-Length: 1\r\n\r\nx", "502"},
+	{"a space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\nx", "502"},
+	{"no colon", "HTTP/1.1 200 OK\r\nX\r\nContent-Length: 1\r\n\r\nx", "502"},
+	{"a status that is none", "HTTP/1.1 2x0 OK\r\nContent-Length: 1\r\n\r\nx", "502"},
+	{"no HTTP", "SSH-2.0-server\r\n\r\n", "502"},
+	{"a header too large", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2<<20) + "\r\n\r\n", "502"},
+}
+
+func TestHostileResponsesBecome502(t *testing.T) {
+	roots := newAuthorityKey(t, "origins")
+	config := &tls.Config{Certificates: []tls.Certificate{roots.leaf(t, nil, "a.test")}}
+	for _, c := range hostileResponses {
+		for _, size := range []int{1 << 30, 7, 1} { // bytes at once
+			if size < 1<<30 && len(c.raw) > 1000 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%d", c.name, size), func(t *testing.T) {
+				answer := func(_ string, conn net.Conn, _ *bufio.Reader) {
+					for rest := c.raw; rest != ""; {
+						n, err := io.WriteString(conn, rest[:min(size, len(rest))])
+						if rest = rest[n:]; err != nil {
+							break
+						}
+					}
+					_ = closeWrite(conn)
+				}
+				secure, plain := newRawOrigin(t, config, answer), newRawOrigin(t, nil, answer)
+				w := newWorld(t, passEverything, map[string]string{"a.test:443": secure.addr(), "a.test:80": plain.addr()}, roots)
+				for _, target := range []string{"http://a.test/", "https://a.test/"} {
+					res, body := get(t, w.client(false), target)
+					if got := fmt.Sprint(res.StatusCode); got != c.status {
+						t.Errorf("%s: %.200q becomes %s %q, want %s", target, c.raw, res.Status, body, c.status)
+					}
+					if c.status == "502" && !strings.Contains(res.Header.Get("Proxy-Status"), "error=http_") {
+						t.Errorf("%s: Proxy-Status %q", target, res.Header.Get("Proxy-Status"))
+					}
+				}
+			})
+		}
+	}
+}
+
+// hostileHTTP2 are requests of HTTP/2, and the status or the error code of the reset
+// that each is answered with.
+var hostileHTTP2 = []struct {
+	name   string
+	pseudo [][2]string // besides or instead of the usual ones
+	fields []string
+	want   string
+}{
+	{"a clean one", nil, lines("host: a.test"), "204"},
+	{"a Host in another case", nil, lines("host: A.test"), "204"},
+	{"another Host", nil, lines("host: b.test"), "400"},
+	{"two Hosts", nil, lines("host: a.test", "host: a.test"), "400"},
+	{"two lengths", nil, lines("content-length: 0", "content-length: 1"), "400"},
+	{"codings", nil, lines("transfer-encoding: chunked"), "400"},
+	{"a field of the connection", nil, lines("connection: close"), "400"},
+	{"an upgrade", nil, lines("upgrade: websocket"), "400"},
+	{"TE that is not trailers", nil, lines("te: gzip"), "400"},
+	{"a name with capitals", nil, lines("X-A: 1"), "PROTOCOL_ERROR"},
+	{"a name with a space", nil, lines("x a: 1"), "PROTOCOL_ERROR"},
+	{"LF in a field", nil, lines("x-a: 1\nx-b: 2"), "PROTOCOL_ERROR"},
+	{"CR in a field", nil, lines("x-a: 1\rx-b: 2"), "PROTOCOL_ERROR"},
+	{"NUL in a field", nil, lines("x-a: 1\x00"), "PROTOCOL_ERROR"},
+	{"another authority", [][2]string{{":authority", "b.test"}}, nil, "421"},
+	{"another port", [][2]string{{":authority", "a.test:8443"}}, nil, "421"},
+	{"user information", [][2]string{{":authority", "u:p@a.test"}}, nil, "PROTOCOL_ERROR"},
+	{"an authority with a path", [][2]string{{":authority", "a.test/x"}}, nil, "400"},
+	{"a fragment", [][2]string{{":path", "/x#y"}}, nil, "400"},
+	{"a path without slash", [][2]string{{":path", "x"}}, nil, "PROTOCOL_ERROR"},
+	{"an empty path", [][2]string{{":path", ""}}, nil, "PROTOCOL_ERROR"},
+	{"a path with a space", [][2]string{{":path", "/x /y"}}, nil, "400"},
+	{"the whole server with GET", [][2]string{{":path", "*"}}, nil, "400"},
+	{"another scheme", [][2]string{{":scheme", "ftp"}}, nil, "PROTOCOL_ERROR"},
+	// net/http tells nobody; it is served as what the connection is for, over https.
+	{"http over TLS", [][2]string{{":scheme", "http"}}, nil, "204"},
+	{"a pseudo field nobody knows", [][2]string{{":x", "1"}}, nil, "PROTOCOL_ERROR"},
+	{"an extended CONNECT that was not offered", [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}}, nil, "PROTOCOL_ERROR"},
+	{"a method that is no token", [][2]string{{":method", "GE T"}}, nil, "400"},
+}
+
+func TestHostileRequestsOfHTTP2(t *testing.T) {
+	w := passing(t, false, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })
+	for _, c := range hostileHTTP2 {
+		t.Run(c.name, func(t *testing.T) {
+			client := newWire2(t, w.open("a.test:443", "a.test", "h2"), true)
+			client.framer.AllowIllegalWrites = true
+			pseudo := [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a.test"}, {":path", "/"}}
+			for _, p := range c.pseudo {
+				i := slices.IndexFunc(pseudo, func(q [2]string) bool { return q[0] == p[0] })
+				if i < 0 {
+					i, pseudo = len(pseudo), append(pseudo, p)
+				}
+				pseudo[i] = p
+			}
+			client.stream = 1
+			client.headers(pseudo, c.fields, true)
+			m := client.receive("GET")
+			if m.start != c.want && !strings.HasSuffix(m.body, ": "+c.want) {
+				t.Errorf("answered %q %q, want %s", m.start, m.body, c.want)
+			}
+		})
 	}
 }
 

@@ -62,7 +62,7 @@ func TestConnectionsThatAreNeverPooled(t *testing.T) {
 
 // TestUploadTakesNoMemory: a body passes, however long it is.
 func TestUploadTakesNoMemory(t *testing.T) {
-	const size, most = 128 << 20, 24 << 20
+	const size, most = 48 << 20, 24 << 20
 	piece := make([]byte, 1<<20)
 	pairings(t, func(t *testing.T, clientH2, originH2 bool) {
 		w := passing(t, originH2, sinkHandler)

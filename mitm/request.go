@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"larder/policy"
 )
 
@@ -240,6 +242,9 @@ func targetOf(r *http.Request, opened authority) (*url.URL, error) {
 	if r.Method == http.MethodConnect {
 		return nil, &requestError{errors.New("CONNECT inside of a connection that is open already")}
 	}
+	if err := saysOneThing(r); err != nil {
+		return nil, err
+	}
 	a, scheme, err := authorityOf(r, opened)
 	if err != nil {
 		return nil, err
@@ -258,6 +263,24 @@ func targetOf(r *http.Request, opened authority) (*url.URL, error) {
 		return nil, &requestError{errors.New("a request target begins with a slash")}
 	}
 	return u, nil
+}
+
+// saysOneThing refuses a request of HTTP/2 that names two hosts (RFC 9113, Section
+// 8.3.1) or lengths, or whose method is no token. Those of HTTP/1 net/http has not let through; see framing.
+func saysOneThing(r *http.Request) error {
+	if r.ProtoMajor != 2 {
+		return nil
+	}
+	if !httpguts.ValidHeaderFieldName(r.Method) { // a token too
+		return &requestError{errors.New("a method is a token")}
+	}
+	if h := r.Header["Host"]; len(h) > 1 || len(h) == 1 && !strings.EqualFold(h[0], r.Host) {
+		return &requestError{errors.New("the Host field is not what :authority says")}
+	}
+	if len(r.Header["Content-Length"]) > 1 {
+		return &requestError{errors.New("the length is given twice")}
+	}
+	return nil
 }
 
 // authorityOf finds the authority of a request and holds it against the one
