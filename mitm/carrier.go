@@ -27,9 +27,16 @@ type carrier struct {
 
 func (c *carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("Upgrade") != "" {
-		return c.upgrades.RoundTrip(r)
+		return roundTripStrictly(c.upgrades, r)
 	}
-	return c.pooled.RoundTrip(r)
+	res, err := roundTripStrictly(c.pooled, r)
+	if err == nil && res.StatusCode == http.StatusNotModified && res.ProtoMajor == 2 {
+		// Its length is that of what was not sent (RFC 9110, Section 8.6), over
+		// HTTP/2 too; net/http misses the body there.
+		_ = res.Body.Close()
+		res.Body = http.NoBody
+	}
+	return res, err
 }
 
 func (c *carrier) closeIdle() {
@@ -88,7 +95,7 @@ func (u *Upstream) newTransport(w way, pooled bool) *http.Transport {
 		// absolute form. TLS to it is dialWay's, with roots of its own.
 		t.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: w.parent.Proxy.Host})
 	}
-	return t
+	return strictly(t)
 }
 
 // dialWay dials for HTTP; the connection ends when it is idle too long. Those that

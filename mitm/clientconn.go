@@ -18,9 +18,10 @@ type clientConn struct {
 	*timedConn
 	server  *Server
 	observe func(Exchange)
-	pending *count // of the listener
-	offline bool   // see listener
-	remote  string // the client's address, for every exchange of the connection
+	pending *count       // of the listener
+	offline bool         // see listener
+	remote  string       // the client's address, for every exchange of the connection
+	of      netip.Prefix // whom clients counts it for
 	once    sync.Once
 
 	recorder *Recorder // of the listener
@@ -51,10 +52,21 @@ type clientConn struct {
 	// replay holds bytes that were read in order to look at them and come
 	// before those of the connection. Used by the one reader only.
 	replay []byte
+
+	// framed is what an http.Server reads through, nil without one.
+	framed *framedReader
 }
 
-// Read gives what was peeked at first.
+// Read implements net.Conn.
 func (c *clientConn) Read(p []byte) (int, error) {
+	if c.framed != nil {
+		return c.framed.read(p, c.read, c.refuseFraming)
+	}
+	return c.read(p)
+}
+
+// read gives what was peeked at first.
+func (c *clientConn) read(p []byte) (int, error) {
 	if len(c.replay) > 0 {
 		n := copy(p, c.replay)
 		if c.replay = c.replay[n:]; len(c.replay) == 0 {
@@ -186,14 +198,14 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err := l.server.place(l.Listener); err != nil {
 		return nil, err
 	}
-	raw, err := l.Listener.Accept()
+	raw, of, err := l.accept()
 	if err != nil {
 		l.server.leave()
 		return nil, err
 	}
 	c := &clientConn{
 		timedConn: newTimedConn(raw, l.server.options.IdleTimeout),
-		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(),
+		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(), of: of,
 		recorder: l.recorder,
 		asker:    policy.Client{Addr: ipOf(raw.RemoteAddr())},
 	}
@@ -212,4 +224,18 @@ func ipOf(a net.Addr) netip.Addr {
 		return netip.Addr{} // a rule with clients matches it as little as it should
 	}
 	return ap.Addr().Unmap()
+}
+
+// accept turns away whose client has as many connections as it may.
+func (l *listener) accept() (net.Conn, netip.Prefix, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, netip.Prefix{}, err
+		}
+		if of, ok := l.server.clients.enter(raw.RemoteAddr()); ok {
+			return raw, of, nil
+		}
+		l.server.turnAway(raw)
+	}
 }

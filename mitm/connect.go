@@ -118,7 +118,8 @@ func takeOver(w http.ResponseWriter, x *exchange) (*clientConn, error) {
 		return nil, errors.New("take over the connection for CONNECT: not accepted by larder")
 	}
 	c.asker = x.who // for everything that comes over it from now on
-	c.replay = drainBuffer(buffered.Reader)
+	unframed(c)
+	c.replay = append(drainBuffer(buffered.Reader), c.replay...)
 	// A client that is gone shows at the next read.
 	_, _ = io.WriteString(c, established)
 	return c, nil

@@ -139,6 +139,11 @@ func (s *Server) preamble(c *clientConn, e *Entrance, x *exchange) error {
 		if err := s.readProxyHeader(c); err != nil {
 			return &requestError{fmt.Errorf("PROXY protocol header from %s: %w", c.remote, err)}
 		}
+		if c.source != nil {
+			if err := s.countAs(c, c.source); err != nil {
+				return err
+			}
+		}
 		x.Client, x.who = c.remote, c.asker
 	}
 	if e.Mode != policy.ListenTLSProxy {

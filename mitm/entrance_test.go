@@ -123,6 +123,37 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
+// TestConnectionsOfABalancerAreItsClients: each client has its own share, and all of
+// them together may have more.
+func TestConnectionsOfABalancerAreItsClients(t *testing.T) {
+	origin := plainOrigin(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
+	w := newWorld(t, passEverything, map[string]string{"a.test:80": origin}, nil)
+	w.server.clients.most, w.server.clients.loopback = 2, true
+	addr := w.enter(Entrance{Balancers: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	ask := func(client string) bool {
+		t.Helper()
+		conn := dialAt(t, addr)
+		fmt.Fprintf(conn, "PROXY TCP4 %s 192.0.2.1 4711 3128\r\nGET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", client)
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return false
+		}
+		body, err := io.ReadAll(res.Body) // the connection stays open
+		return err == nil && string(body) == "hello"
+	}
+	for _, test := range []struct {
+		client string
+		served bool
+	}{
+		{"192.0.2.7", true}, {"192.0.2.8", true}, {"192.0.2.7", true}, {"192.0.2.7", false}, {"192.0.2.8", true}, {"192.0.2.9", true},
+	} {
+		if got := ask(test.client); got != test.served {
+			t.Errorf("%s: served %v, want %v", test.client, got, test.served)
+		}
+	}
+}
+
 // throughTLS is a client of a proxy over TLS.
 func throughTLS(w *world, addr, name string, certificates ...tls.Certificate) *http.Client {
 	roots := w.larder.Clone()

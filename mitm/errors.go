@@ -93,6 +93,8 @@ const (
 	deniedLabel = "denied"
 	// busyLabel marks answers to try again after.
 	busyLabel = "credentials_busy"
+	// badRequestLabel marks answers to what was not understood.
+	badRequestLabel = "bad_request"
 	// offlineLabel marks those that Cache-Status speaks of (RFC 9211).
 	offlineLabel = "offline"
 )
@@ -128,9 +130,10 @@ func failureTable() []failureRow {
 		{unasked, 407, deniedType, "unauthenticated", info},
 		{as[*unauthenticatedError], 407, deniedType, "credentials", warn},
 		{is(errNoCertificate, errNoPlace), 403, deniedType, "credentials", info},
+		{is(errTooMany), 429, deniedType, "client_limit", warn},
 		{as[*busyError], 503, "proxy_internal_response", busyLabel, warn},
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
-		{as[*requestError], 400, "http_request_error", "bad_request", info},
+		{as[*requestError], 400, "http_request_error", badRequestLabel, info},
 		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", warn},
 		{is(errStopping), 503, "proxy_internal_response", shutdownLabel, info},
 		{stalled, 504, "connection_read_timeout", "read_timeout", warn},
@@ -235,8 +238,8 @@ func writeFailure(w http.ResponseWriter, r *http.Request, f failure, target stri
 	body := fmt.Sprintf("larder: %s %s: %s\n", printable(r.Method), printable(target), printable(f.Reason))
 	h := w.Header()
 	clear(h)
-	if f.Label == shutdownLabel {
-		h.Set("Connection", "close")
+	if f.Label == shutdownLabel || f.Label == badRequestLabel && r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // where a bad request ends, nobody knows
 	}
 	if f.Label == busyLabel {
 		h.Set("Retry-After", "5")
@@ -419,7 +422,8 @@ func malformed(err error) (string, bool) {
 	if e, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		return "the origin's answer is not HTTP: " + e.Error(), true
 	}
-	if strings.Contains(err.Error(), "malformed HTTP") || strings.Contains(err.Error(), "malformed MIME") {
+	if strings.Contains(err.Error(), "malformed HTTP") || strings.Contains(err.Error(), "malformed MIME") ||
+		strings.Contains(err.Error(), "unsupported transfer encoding") {
 		return "the origin's answer is not HTTP: " + err.Error(), true
 	}
 	return "", false

@@ -145,6 +145,10 @@ func TestProxyAuthentication(t *testing.T) {
 		if e := <-w.exchanges; e.Status != x.status || (x.status == 407 || x.status == 403) != (e.Class == ClassDeny) {
 			t.Errorf("%s: told as %+v", x.name, e)
 		}
+		if res.Close { // after a bad request
+			c = w.dial()
+			r = bufio.NewReader(c)
+		}
 	}
 	// After a refusal the same connection can do better, and the user of CONNECT is that
 	// of every request on the inside.

@@ -42,7 +42,7 @@ func TestPlainHTTPAfterCONNECTIsNoWayPastADenyRule(t *testing.T) {
 			for _, step := range []struct {
 				target, host string
 				status       int
-			}{{"/secret/x", "a.test", 403}, {"/open", "a.test", 200}, {"/open", "b.test", 421}, {"https://a.test/open", "a.test", 400}, {"/secret/y", "a.test:80", 403}} {
+			}{{"/secret/x", "a.test", 403}, {"/open", "a.test", 200}, {"/open", "b.test", 421}, {"/secret/y", "a.test:80", 403}, {"https://a.test/open", "a.test", 400}} {
 				fmt.Fprintf(slow, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", step.target, step.host)
 				res, err := http.ReadResponse(r, nil)
 				if err != nil {

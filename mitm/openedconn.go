@@ -48,6 +48,8 @@ type openedConn struct {
 	phase phase
 	held  []byte // came behind the request that the server has now
 
+	framed *framedReader // what the server reads through, nil once it is none of HTTP/1
+
 	mu      sync.Mutex // guards the rest
 	busy    bool       // an answer is being written
 	closing bool       // Close came meanwhile
@@ -78,6 +80,13 @@ func (c *openedConn) noteState(state http.ConnState) {
 
 // Read implements net.Conn for the server.
 func (c *openedConn) Read(p []byte) (int, error) {
+	if c.framed != nil {
+		return c.framed.read(p, c.read, c.client.refuseFraming)
+	}
+	return c.read(p)
+}
+
+func (c *openedConn) read(p []byte) (int, error) {
 	switch {
 	case c.phase == between:
 		return c.readRequest(p)

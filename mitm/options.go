@@ -88,6 +88,10 @@ type Options struct {
 	// accepted. 0: as many as the process may open files, at two files each (the
 	// other for the origin), with a quarter left to the store and the rest.
 	MaxConnections int
+	// MaxConnectionsPerClient bounds those of one client, an IPv4 address or an IPv6
+	// network of 64 bits; more are answered 429 and closed. 0: half of
+	// MaxConnections, and any number from loopback.
+	MaxConnectionsPerClient int
 	// MaxStreams bounds concurrent requests on one HTTP/2 connection. 0: 250.
 	MaxStreams int
 }

@@ -30,8 +30,9 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 		// answers early and a client that goes on sending wait for each other.
 		_ = control.EnableFullDuplex() // every HTTP/1 writer of net/http can
 	}
+	var body *requestBody
 	if out.Body != nil && out.Body != http.NoBody {
-		body := &requestBody{ReadCloser: out.Body, from: r, to: out, stall: stall}
+		body = &requestBody{ReadCloser: out.Body, from: r, to: out, stall: stall}
 		if out.Trailer == nil && r.ContentLength < 0 {
 			out.Trailer = http.Header{} // filled at the end of the body
 			body.trailers = true
@@ -46,7 +47,7 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	stall.end()
 	hints.end()
 	if err != nil {
-		x.reject(w, r, stallOr(ctx, err))
+		x.reject(w, r, body.or(stallOr(ctx, err)))
 		return
 	}
 	defer res.Body.Close()
@@ -90,6 +91,9 @@ func (s *Server) respond(w http.ResponseWriter, control *http.ResponseController
 	copyHeader(h, res.Header, res.StatusCode)
 	bodyless := r.Method == http.MethodHead || res.ContentLength == 0
 	live := res.ContentLength < 0 && !bodyless
+	if r.ProtoMajor == 2 && res.ContentLength == 0 && len(res.Header["Content-Length"]) == 0 {
+		live = true // it ended without saying a length, and net/http would say one
+	}
 	announced := len(res.Trailer)
 	if announced > 0 {
 		if r.ProtoMajor == 1 && !bodyless {
@@ -285,6 +289,7 @@ type requestBody struct {
 	stall    *stall
 	trailers bool
 	closed   atomic.Bool
+	broken   atomic.Pointer[error] // why it could not be read to its end
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -299,7 +304,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		}
 		b.trailers = false
 	}
+	if err != nil && err != io.EOF {
+		b.broken.Store(&err)
+	}
 	return n, err
+}
+
+// or prefers what was wrong with the body to what came of it upstream.
+func (b *requestBody) or(err error) error {
+	if b == nil || b.broken.Load() == nil {
+		return err
+	}
+	return &requestError{fmt.Errorf("request body: %w", *b.broken.Load())}
 }
 
 func (b *requestBody) Close() error {

@@ -88,7 +88,7 @@ func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 	name, err := serverName(hello)
 	switch {
 	case err != nil:
-		s.turnAway(c, x, &requestError{err})
+		s.denyAccess(c, x, &requestError{err})
 		return
 	case name == "":
 		s.redirectedUnnamed(c, dst, x, true)
@@ -101,10 +101,10 @@ func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:
-		s.turnAway(c, x, &deniedError{x.Rule})
+		s.denyAccess(c, x, &deniedError{x.Rule})
 	case policy.Tunnel:
 		if err := s.mayReach(c, a, dst, hello.ECH, x); err != nil {
-			s.turnAway(c, x, err)
+			s.denyAccess(c, x, err)
 			return
 		}
 		s.tunnelTo(c, dst, x)
@@ -142,7 +142,7 @@ func (s *Server) redirectedUnnamed(c *clientConn, dst netip.AddrPort, x *exchang
 	x.decided(decision, rules.of(decision))
 	refuse := x.drop
 	if isTLS {
-		refuse = func(c *clientConn, err error) { s.turnAway(c, x, err) }
+		refuse = func(c *clientConn, err error) { s.denyAccess(c, x, err) }
 	}
 	switch {
 	case decision.Action == policy.Deny && decision.Rule == nil:
@@ -177,8 +177,8 @@ func (s *Server) tunnelTo(c *clientConn, dst netip.AddrPort, x *exchange) {
 // Section 6.2): what a client can be told before there is any TLS.
 const accessDenied = "\x15\x03\x03\x00\x02\x02\x31"
 
-// turnAway ends a TLS client's connection in its own words.
-func (s *Server) turnAway(c *clientConn, x *exchange, err error) {
+// denyAccess ends a TLS client's connection in its own words.
+func (s *Server) denyAccess(c *clientConn, x *exchange, err error) {
 	_, _ = c.Write([]byte(accessDenied)) // a client that is gone needs none
 	x.drop(c, err)
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"larder/policy"
 )
 
@@ -51,6 +53,7 @@ func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 // serveRequest carries out what policy says of one request, once identify has said
 // whose it is.
 func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify func(*http.Request, *exchange) error) {
+	recoverExpect(r)
 	c := connOf(r.Context())
 	x := s.begin(c, r.Method, "")
 	defer x.finish()
@@ -126,7 +129,7 @@ func forwarded(r *http.Request, target *url.URL, header http.Header) *http.Reque
 	out.TransferEncoding = nil
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
-		if r.ProtoMajor == 1 && len(r.Header["Content-Length"]) == 0 {
+		if len(r.Header["Content-Length"]) == 0 {
 			sendWithoutLength(out)
 		}
 	}
@@ -239,6 +242,9 @@ func targetOf(r *http.Request, opened authority) (*url.URL, error) {
 	if r.Method == http.MethodConnect {
 		return nil, &requestError{errors.New("CONNECT inside of a connection that is open already")}
 	}
+	if err := saysOneThing(r); err != nil {
+		return nil, err
+	}
 	a, scheme, err := authorityOf(r, opened)
 	if err != nil {
 		return nil, err
@@ -257,6 +263,24 @@ func targetOf(r *http.Request, opened authority) (*url.URL, error) {
 		return nil, &requestError{errors.New("a request target begins with a slash")}
 	}
 	return u, nil
+}
+
+// saysOneThing refuses a request of HTTP/2 that names two hosts (RFC 9113, Section
+// 8.3.1) or lengths, or whose method is no token. Those of HTTP/1 net/http has not let through; see framing.
+func saysOneThing(r *http.Request) error {
+	if r.ProtoMajor != 2 {
+		return nil
+	}
+	if !httpguts.ValidHeaderFieldName(r.Method) { // a token too
+		return &requestError{errors.New("a method is a token")}
+	}
+	if h := r.Header["Host"]; len(h) > 1 || len(h) == 1 && !strings.EqualFold(h[0], r.Host) {
+		return &requestError{errors.New("the Host field is not what :authority says")}
+	}
+	if len(r.Header["Content-Length"]) > 1 {
+		return &requestError{errors.New("the length is given twice")}
+	}
+	return nil
 }
 
 // authorityOf finds the authority of a request and holds it against the one

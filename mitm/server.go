@@ -34,8 +34,10 @@ type Server struct {
 	buffers sync.Pool  // of *[]byte, copyBuffer long
 	gathers sync.Pool  // of *[]byte, gatherSize long
 
-	places chan struct{} // one per open connection
-	stop   chan struct{} // closed when Shutdown begins
+	places  chan struct{} // one per open connection
+	clients *clients
+	away    chan struct{} // one per connection that is turned away
+	stop    chan struct{} // closed when Shutdown begins
 
 	mu        sync.Mutex // guards the rest
 	conns     map[*clientConn]struct{}
@@ -47,6 +49,7 @@ type Server struct {
 	tunnels count
 	active  count          // requests
 	flushes count          // goroutines of gatherWriter
+	turning count          // connections that are turned away
 	running sync.WaitGroup // the server of opened connections
 }
 
@@ -66,6 +69,8 @@ func New(o Options) (*Server, error) {
 		options: o, metrics: m,
 		handoff:   newHandoff(),
 		places:    make(chan struct{}, o.MaxConnections),
+		clients:   newClients(o),
+		away:      make(chan struct{}, maxTurnedAway),
 		stop:      make(chan struct{}),
 		conns:     map[*clientConn]struct{}{},
 		listeners: map[*listener]struct{}{},
@@ -88,15 +93,20 @@ func (s *Server) newHTTPServer(h http.HandlerFunc, h2 bool) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(h2)
 	return &http.Server{
-		Handler:                      h,
-		Protocols:                    protocols,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: s.options.MaxStreams},
+		Handler:   h,
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: s.options.MaxStreams,
+			// What a connection's buffer may grow to. net/http would allow 1 MiB.
+			MaxReadFrameSize: maxRecord,
+		},
 		ReadHeaderTimeout:            s.options.HeaderTimeout,
 		IdleTimeout:                  s.options.KeepAlive,
 		MaxHeaderBytes:               s.options.MaxHeaderBytes,
 		DisableGeneralOptionsHandler: true, // OPTIONS * belongs to the origin
 		ErrorLog:                     slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			framed(c)
 			return withConn(ctx, clientOf(c))
 		},
 		ConnState: noteState,
@@ -201,7 +211,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	// Detached: after the cut each ends by itself.
 	ctx = context.WithoutCancel(ctx)
-	for _, c := range []*count{&s.setups, &s.tunnels, &s.active, &s.flushes} {
+	for _, c := range []*count{&s.setups, &s.tunnels, &s.active, &s.flushes, &s.turning} {
 		err = errors.Join(err, c.drain(ctx))
 	}
 	_ = s.handoff.Close()
@@ -337,7 +347,9 @@ func (s *Server) track(c *clientConn) {
 func (s *Server) forget(c *clientConn) {
 	s.mu.Lock()
 	delete(s.conns, c)
+	of := c.of
 	s.mu.Unlock()
 	s.metrics.connections.Dec()
+	s.clients.leave(of)
 	s.leave()
 }

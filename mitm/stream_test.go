@@ -15,6 +15,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -288,6 +289,59 @@ func TestContinueIsEndToEnd(t *testing.T) {
 	}
 }
 
+// TestContinueIsEndToEndOverHTTP2: net/http's HTTP/2 server hides that the client
+// waits.
+func TestContinueIsEndToEndOverHTTP2(t *testing.T) {
+	pairings(t, func(t *testing.T, clientH2, originH2 bool) {
+		w := passing(t, originH2, func(w http.ResponseWriter, r *http.Request) {
+			if e := r.Header.Get("Expect"); e != "" && r.ProtoMajor == 2 {
+				t.Errorf("net/http hides Expect no more: %q", e)
+			}
+			if r.URL.Path == "/refused" {
+				w.WriteHeader(417)
+				return
+			}
+			b, _ := io.ReadAll(r.Body) // sends 100
+			fmt.Fprintf(w, "got %s", b)
+		})
+		c := w.client(clientH2)
+		c.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+		for i := range 20 {
+			path, want := "/x", "got body"
+			if i%2 == 0 {
+				path, want = "/refused", ""
+			}
+			body := &notingReader{Reader: strings.NewReader("body")}
+			req, _ := http.NewRequest("PUT", "https://a.test"+path, body)
+			req.ContentLength = 4
+			req.Header.Set("Expect", "100-continue")
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if string(b) != want || err != nil {
+				t.Errorf("%s: got %s, %q, %v", path, res.Status, b, err)
+			}
+			if read := body.read.Load(); read != (path == "/x") {
+				t.Errorf("%s: the body was read: %v", path, read)
+			}
+		}
+	})
+}
+
+// notingReader notes that it was read.
+type notingReader struct {
+	io.Reader
+	read atomic.Bool
+}
+
+func (n *notingReader) Read(p []byte) (int, error) {
+	n.read.Store(true)
+	return n.Reader.Read(p)
+}
+
 func TestClientThatLeavesEndsTheRequestUpstream(t *testing.T) {
 	pairings(t, func(t *testing.T, clientH2, originH2 bool) {
 		gone, reached := make(chan struct{}), make(chan struct{}, 1)
@@ -469,4 +523,10 @@ func TestSixtyFourClientsAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// sinkHandler answers how long a body was.
+func sinkHandler(w http.ResponseWriter, r *http.Request) {
+	n, _ := io.Copy(io.Discard, r.Body)
+	fmt.Fprint(w, n)
 }

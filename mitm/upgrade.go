@@ -27,6 +27,7 @@ func (s *Server) upgrade(w http.ResponseWriter, out *http.Request, res *http.Res
 		return
 	}
 	defer client.Close()
+	unframed(client)
 	protocol := res.Header.Get("Upgrade")
 	removeHopByHop(res.Header)
 	res.Header["Connection"] = []string{"Upgrade"}

@@ -37,6 +37,7 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 		}},
 		{"admin", func(v *yaml.Node) { d.admin(v, &s.Admin) }},
 		{"state", func(v *yaml.Node) { d.path(v, "", "state", &s.State) }},
+		{"limits", func(v *yaml.Node) { d.limits(v, &s.Limits) }},
 		{"store", func(v *yaml.Node) { d.store(v, &s.Store) }},
 		{"upstream", func(v *yaml.Node) { d.upstream(v, &s.Upstream) }},
 		{"no_proxy", func(v *yaml.Node) { s.NoProxy = d.texts(v, "", "no_proxy", checkNoProxy) }},
@@ -79,6 +80,24 @@ func (d *decoder) admin(n *yaml.Node, a *Admin) {
 			}
 			d.address(v, "admin", "listen", &a.Listen)
 		}},
+	})
+}
+
+// maxConnections is the most that a limit may allow, and more than a process has
+// files for.
+const maxConnections = 1 << 20
+
+func (d *decoder) limits(n *yaml.Node, l *Limits) {
+	bound := func(key string, into *int) field {
+		return field{key, func(v *yaml.Node) {
+			if most, ok := d.integer(v, "limits", key, "a number of connections", 0, maxConnections); ok {
+				*into = most
+			}
+		}}
+	}
+	d.mapping(n, "limits", "limits", []field{
+		bound("connections", &l.Connections),
+		bound("connections_per_client", &l.ConnectionsPerClient),
 	})
 }
 

@@ -25,6 +25,8 @@ type Settings struct {
 	// relative path is relative to the file's folder. Absent: "", which leaves
 	// the choice to the program.
 	State string `yaml:"state"`
+	// Limits bounds what clients may take.
+	Limits Limits `yaml:"limits"`
 	// Store bounds what is kept.
 	Store Store `yaml:"store"`
 	// Upstream says how and where larder dials.
@@ -71,6 +73,17 @@ type Auth struct {
 	// CertificateUser says what of a client certificate that the TLS listener has
 	// verified is the name: cn, dns, email or uri. Absent: certificates name nobody.
 	CertificateUser string `yaml:"certificate_user"`
+}
+
+// Limits bounds what clients may take.
+type Limits struct {
+	// Connections is the most client connections in all; more wait to be accepted.
+	// Absent: 0, which is as many as the limit of open files allows.
+	Connections int `yaml:"connections"`
+	// ConnectionsPerClient is the most of one client, an IPv4 address or an IPv6
+	// network of 64 bits; more are answered 429 and closed. Absent: 0, which is half
+	// of all, and any number from loopback.
+	ConnectionsPerClient int `yaml:"connections_per_client"`
 }
 
 // Store bounds what is kept.

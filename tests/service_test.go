@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -192,25 +194,34 @@ func get(t testing.TB, c *http.Client, target string) (*http.Response, []byte) {
 // dialTunnel opens a CONNECT through larder and returns the connection behind it.
 func (s *service) dialTunnel(t testing.TB, authority string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.proxy)
+	conn, err := s.connect(authority)
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
-	_, err = io.WriteString(conn, "CONNECT "+authority+" HTTP/1.1\r\nHost: "+authority+"\r\n\r\n")
-	must(t, err)
+	return conn
+}
+
+// connect opens a CONNECT through larder, for goroutines that cannot end a test.
+func (s *service) connect(authority string) (*net.TCPConn, error) {
+	conn, err := net.Dial("tcp", s.proxy)
+	if err != nil {
+		return nil, err
+	}
 	// One byte at a time: what follows the header is the other side's.
 	var head strings.Builder
-	for !strings.HasSuffix(head.String(), "\r\n\r\n") {
-		one := make([]byte, 1)
-		if _, err := io.ReadFull(conn, one); err != nil {
-			t.Fatalf("read the answer to CONNECT %s: %v after %q", authority, err, head.String())
-		}
-		head.Write(one)
+	err = errors.Join(conn.SetDeadline(time.Now().Add(patience)), writeConnect(conn, authority))
+	for one := make([]byte, 1); err == nil && !strings.HasSuffix(head.String(), "\r\n\r\n"); head.Write(one) {
+		_, err = io.ReadFull(conn, one)
 	}
-	if status, _, _ := strings.Cut(head.String(), "\r\n"); !strings.Contains(status, " 200") {
-		t.Fatalf("CONNECT %s: %s", authority, status)
+	if status, _, _ := strings.Cut(head.String(), "\r\n"); err != nil || !strings.Contains(status, " 200") {
+		_ = conn.Close()
+		return nil, fmt.Errorf("CONNECT %s: %w after %q", authority, err, head.String())
 	}
-	return conn
+	return conn.(*net.TCPConn), nil
+}
+
+func writeConnect(w io.Writer, authority string) error {
+	_, err := io.WriteString(w, "CONNECT "+authority+" HTTP/1.1\r\nHost: "+authority+"\r\n\r\n")
+	return err
 }
 
 // anonymousMemory is the anonymous resident memory of a process in bytes.

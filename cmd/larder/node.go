@@ -158,6 +158,9 @@ func (n *node) openCache() error {
 		Upstream:     n.upstream,
 		Logger:       n.logger,
 		Registerer:   n.registry,
+
+		MaxConnections:          settings.Limits.Connections,
+		MaxConnectionsPerClient: settings.Limits.ConnectionsPerClient,
 	})
 	if err != nil {
 		return fmt.Errorf("prepare the proxy: %w", err)
