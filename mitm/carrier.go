@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -30,6 +31,11 @@ func (c *carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 		return roundTripStrictly(c.upgrades, r)
 	}
 	res, err := roundTripStrictly(c.pooled, r)
+	if err != nil && neverEstablished(err) && (r.Body == nil || r.Body == http.NoBody) {
+		// It met a connection of HTTP/2 that another request had opened and that the
+		// origin ended before anything was sent: the error is the other's to have.
+		res, err = roundTripStrictly(c.pooled, r)
+	}
 	if err == nil && res.StatusCode == http.StatusNotModified && res.ProtoMajor == 2 {
 		// Its length is that of what was not sent (RFC 9110, Section 8.6), over
 		// HTTP/2 too; net/http misses the body there.
@@ -37,6 +43,11 @@ func (c *carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 		res.Body = http.NoBody
 	}
 	return res, err
+}
+
+// neverEstablished recognises what net/http gives no type.
+func neverEstablished(err error) bool {
+	return strings.Contains(err.Error(), "client conn could not be established")
 }
 
 func (c *carrier) closeIdle() {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"syscall"
 )
@@ -50,7 +49,7 @@ func (w *wanted) explain(err error) error {
 	_, alert := alertReason(err)
 	_, reset := errno("", syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED)(err)
 	_, ended := terminated(err)
-	lost := strings.Contains(err.Error(), "client conn could not be established") || errors.Is(err, io.ErrUnexpectedEOF)
+	lost := neverEstablished(err) || errors.Is(err, io.ErrUnexpectedEOF)
 	if alert || reset || ended || lost {
 		return fmt.Errorf("%w: %w", errWantsCertificate, err)
 	}
