@@ -102,7 +102,7 @@ func childReadOnly(args []string) error {
 // else's file fills too.
 func childFullDisk(args []string) error {
 	root := args[0]
-	if err := mountOwn(root, "size=300m"); err != nil {
+	if err := mountOwn(root, "size=200m"); err != nil {
 		return err
 	}
 	o := Options{Dir: filepath.Join(root, "store"), MaxSize: 4 << 30}
@@ -111,12 +111,12 @@ func childFullDisk(args []string) error {
 		return err
 	}
 	stored := 0
-	for err == nil && stored < 300 {
+	for err == nil && stored < 200 {
 		if err = tryFill(s, key(stored), nil, content(stored, 1<<20)); err == nil {
 			stored++
 		}
 	}
-	fmt.Printf("%d objects of 1 MiB on a disk of 300: %v\n", stored, err)
+	fmt.Printf("%d objects of 1 MiB on a disk of 200: %v\n", stored, err)
 	if !errors.Is(err, ErrNoSpace) || stored < 50 {
 		return fmt.Errorf("%d objects stored, then: %w", stored, err)
 	}
