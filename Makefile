@@ -24,8 +24,9 @@ unit: ## unit tests of every package, with the race detector
 e2e: ## real clients through the built program, on loopback
 	$(GO) test -count=1 -timeout $(E2E_TIME) ./tests/...
 
-bench: build ## throughput, CPU per GiB and per request against a bare Go TLS server
-	$(GO) run ./tests/bench -larder ./$(BIN)
+BENCH ?=
+bench: build ## what larder costs beside a bare Go server; BENCH='-huge 8GiB -million 1000000' for all of it
+	$(GO) run ./tests/bench -larder ./$(BIN) $(BENCH)
 
 conformance: build ## the public HTTP caching tests, both as http proxy and through CONNECT; needs node and npm
 	$(GO) run ./tests/conformance -larder ./$(BIN) -docs docs/conformance.md
