@@ -6,20 +6,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	cflog "github.com/cloudflare/cfssl/log"
+	"github.com/cloudflare/cfssl/signer"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 )
@@ -56,11 +54,30 @@ type Options struct {
 	// takes about 3 KiB.
 	CacheSize int
 
+	// NewNames is how many names a client (see WithClient) may ask for in a
+	// minute that no leaf is in memory for. Zero means 1200.
+	NewNames int
+
+	// Passphrase opens a root key that is encrypted, when one is to sign. Nil
+	// means that such a key is as good as absent.
+	Passphrase func() ([]byte, error)
+
+	// Signer, if not nil, signs the intermediate in place of a root in Dir. It
+	// is asked when the authority is opened, by Refresh and by Permit.
+	Signer Signer
+
 	// Logger gets what an operator may want to know. Nil means nothing.
 	Logger *slog.Logger
 
 	// Registerer gets the metrics, until Close. Nil means none.
 	Registerer prometheus.Registerer
+}
+
+// A Signer signs intermediates with a root that is kept elsewhere; cfssl's remote
+// signer is one. Of the request, the field Request counts. The answer is in PEM:
+// the intermediate, what stands above it, and the roots, in any order.
+type Signer interface {
+	Sign(signer.SignRequest) ([]byte, error)
 }
 
 // An Authority signs leaves for the names that clients ask for. Its methods
@@ -71,12 +88,14 @@ type Authority struct {
 	lifetime    time.Duration
 	logger      *slog.Logger
 	metrics     *metrics
+	passphrase  func() ([]byte, error)
+	signer      Signer
 
-	root    *x509.Certificate
 	leafKey *ecdsa.PrivateKey // in memory only; all leaves have this one
 	leafCSR string
 
 	leaves  *leafCache
+	limits  *clientLimits
 	flights singleflight.Group
 	issuing atomic.Pointer[issuer]
 	closed  atomic.Bool
@@ -85,6 +104,7 @@ type Authority struct {
 	renewal  sync.Mutex
 	wanted   constraints // guarded by renewal
 	retryNot time.Time   // guarded by renewal; no attempt before this
+	warnNot  time.Time   // guarded by renewal; no warning before this
 }
 
 // silence turns off the log of cfssl, which is one for the whole process and
@@ -97,8 +117,8 @@ var silence = sync.OnceFunc(func() { cflog.Level = cflog.LevelFatal + 1 })
 // is wrong with files is returned as *FileError.
 func Open(o Options) (*Authority, error) {
 	silence()
-	if o.LeafLifetime < 0 || o.CacheSize < 0 {
-		return nil, fmt.Errorf("open certificate authority: leaf lifetime %v and cache size %d must not be negative", o.LeafLifetime, o.CacheSize)
+	if o.LeafLifetime < 0 || o.CacheSize < 0 || o.NewNames < 0 {
+		return nil, fmt.Errorf("open certificate authority: leaf lifetime %v, cache size %d and new names %d must not be negative", o.LeafLifetime, o.CacheSize, o.NewNames)
 	}
 	wanted, err := newConstraints(o.PermittedDNS, o.PermittedIP)
 	if err != nil {
@@ -110,7 +130,10 @@ func Open(o Options) (*Authority, error) {
 		lifetime:    cmp.Or(o.LeafLifetime, defaultLeafLifetime),
 		logger:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
 		leaves:      newLeafCache(cmp.Or(o.CacheSize, defaultCacheSize)),
+		limits:      newClientLimits(cmp.Or(o.NewNames, defaultNewNames)),
 		wanted:      wanted,
+		passphrase:  o.Passphrase,
+		signer:      o.Signer,
 	}
 	if err := a.open(); err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
@@ -122,18 +145,15 @@ func Open(o Options) (*Authority, error) {
 }
 
 func (a *Authority) open() error {
-	f, err := openFolder(a.dir)
+	f, err := a.openFolder()
 	if err != nil {
 		return err
 	}
 	defer f.close()
-	root, err := loadRoot(f)
-	if err != nil {
-		return err
-	}
-	a.root = root.cert
-	if root.key == nil {
-		a.logger.Warn("root key is absent, the intermediate certificate cannot be renewed", "path", f.join("root.key"))
+	if a.signer == nil && !f.has(nodeFile) {
+		if err := beginRoot(f, a.logger); err != nil {
+			return err
+		}
 	}
 	if err := a.settle(f, a.wanted); err != nil {
 		return err
@@ -144,69 +164,16 @@ func (a *Authority) open() error {
 	if a.leafCSR, err = leafRequest(a.leafKey); err != nil {
 		return fmt.Errorf("request leaves: %w", err)
 	}
+	a.warn(time.Now())
 	return nil
 }
 
-// settle adopts the intermediate of the folder if it serves, else it makes a
-// new one. An older one that is only due, not expired, goes on serving if no
-// new one can be made.
-func (a *Authority) settle(f *folder, wanted constraints) error {
-	current, err := loadIssuer(f, a.root)
-	if err != nil && !isAbsent(err) {
-		return err
-	}
-	now := time.Now()
-	serves := current != nil && current.bounds.covers(wanted) && now.Before(current.cert.NotAfter)
-	if serves && !current.due(now) {
-		a.issuing.Store(current)
-		return nil
-	}
-	root, err := loadRoot(f)
-	if err != nil {
-		return err
-	}
-	renewed, err := createIssuer(f, root, wanted)
-	if err != nil {
-		if serves {
-			a.logger.Warn("intermediate certificate cannot be renewed", "not_after", current.cert.NotAfter, "err", err)
-			a.issuing.Store(current)
-			return nil
-		}
-		return err
-	}
-	a.issuing.Store(renewed)
-	a.logger.Info("made intermediate certificate", "subject", renewed.cert.Subject.CommonName,
-		"not_after", renewed.cert.NotAfter, "constrained", !wanted.unbounded)
-	return nil
-}
-
-// issuer returns the intermediate to sign with at now, renewed if it is due.
-// A failure to renew is tried again after a pause; what there is serves on.
-func (a *Authority) issuer(now time.Time) *issuer {
-	if current := a.issuing.Load(); !current.due(now) {
-		return current
-	}
-	a.renewal.Lock()
-	defer a.renewal.Unlock()
-	current := a.issuing.Load()
-	if !current.due(now) || now.Before(a.retryNot) {
-		return current
-	}
-	a.retryNot = now.Add(renewalPause)
-	if err := a.reopen(a.wanted); err != nil {
-		a.logger.Error("intermediate certificate cannot be renewed", "not_after", current.cert.NotAfter, "err", err)
-	}
-	return a.issuing.Load()
-}
-
-// reopen is called with renewal held.
-func (a *Authority) reopen(wanted constraints) error {
+func (a *Authority) openFolder() (*folder, error) {
 	f, err := openFolder(a.dir)
-	if err != nil {
-		return err
+	if err == nil {
+		f.passphrase = a.passphrase
 	}
-	defer f.close()
-	return a.settle(f, wanted)
+	return f, err
 }
 
 // Permit says for which names the authority may sign from now on, as in
@@ -220,6 +187,7 @@ func (a *Authority) Permit(dns []string) error {
 	}
 	a.renewal.Lock()
 	defer a.renewal.Unlock()
+	a.retryNot = time.Time{} // an operator is at work, and may have mended what failed
 	if !a.issuing.Load().bounds.covers(wanted) {
 		if err := a.reopen(wanted); err != nil {
 			return fmt.Errorf("permit names: %w", err)
@@ -232,7 +200,7 @@ func (a *Authority) Permit(dns []string) error {
 // Leaf returns a certificate for a host name or IP literal, with its key and
 // the intermediate behind it. It is shared, and must not be changed. A name
 // that no certificate can carry, or that the policy does not permit, is a
-// *NameError.
+// *NameError; a client that asks for too many new ones gets a *LimitError.
 func (a *Authority) Leaf(ctx context.Context, name string) (*tls.Certificate, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -250,12 +218,18 @@ func (a *Authority) Leaf(ctx context.Context, name string) (*tls.Certificate, er
 		a.metrics.hits.Inc()
 		return cert, nil
 	}
+	if err := a.limits.check(ctx, time.Now()); err != nil {
+		a.metrics.limited.Inc()
+		return nil, err
+	}
 	// Signing takes a fraction of a millisecond: nobody's leaving is worth
 	// a watch.
 	cert, err, _ := a.flights.Do(key, func() (any, error) {
 		if cert := a.leaves.get(key, time.Now()); cert != nil {
 			return cert, nil
 		}
+		// Whoever comes first pays for all that wait for the same name.
+		a.limits.count(ctx, time.Now())
 		return a.mint(host)
 	})
 	if err != nil {
@@ -281,34 +255,31 @@ func (a *Authority) mint(host hostName) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("sign a certificate for %q: %w", host, err)
 	}
 	a.metrics.minted.Inc()
-	cert := &tls.Certificate{
-		Certificate: [][]byte{leaf.Raw, issuer.cert.Raw},
-		PrivateKey:  a.leafKey,
-		Leaf:        leaf,
+	cert := &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: a.leafKey, Leaf: leaf}
+	for _, above := range issuer.chain {
+		cert.Certificate = append(cert.Certificate, above.Raw)
 	}
 	// Nobody is handed a leaf in the last quarter of its life.
 	a.leaves.add(host.String(), cert, leaf.NotAfter.Add(-leaf.NotAfter.Sub(now)/4))
+	if !a.issuing.Load().sends(issuer) { // the roots changed while this one was signed
+		a.leaves.clear()
+	}
 	return cert, nil
 }
 
-// Root returns the certificate that clients must trust. It must not be changed.
-func (a *Authority) Root() *x509.Certificate { return a.root }
+// Root returns the certificate that clients must trust, during a rotation the
+// new one. It must not be changed.
+func (a *Authority) Root() *x509.Certificate { return a.issuing.Load().roots[0] }
 
 // Issuing returns the intermediate certificate that signs at present. It must
 // not be changed.
 func (a *Authority) Issuing() *x509.Certificate { return a.issuing.Load().cert }
 
-// RootPEM returns the root in PEM.
-func (a *Authority) RootPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root.Raw})
-}
+// RootPEM returns the root in PEM; during a rotation the new one and the old.
+func (a *Authority) RootPEM() []byte { return encodeCertificates(a.issuing.Load().roots...) }
 
-// Fingerprint returns the SHA-256 of the root as `openssl x509 -fingerprint
-// -sha256` prints it: upper-case hexadecimal octets between colons.
-func (a *Authority) Fingerprint() string {
-	sum := sha256.Sum256(a.root.Raw)
-	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")
-}
+// Fingerprint returns that of the root, as the function of this name does.
+func (a *Authority) Fingerprint() string { return Fingerprint(a.Root()) }
 
 // Close forgets all leaves and takes the metrics back.
 func (a *Authority) Close() error {

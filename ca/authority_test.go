@@ -297,7 +297,7 @@ func TestFingerprintIsThatOfTheRoot(t *testing.T) {
 }
 
 func TestOpenRefusesNegativeOptions(t *testing.T) {
-	for _, o := range []Options{{LeafLifetime: -1}, {CacheSize: -1}} {
+	for _, o := range []Options{{LeafLifetime: -1}, {CacheSize: -1}, {NewNames: -1}} {
 		o.Dir = filepath.Join(t.TempDir(), "ca")
 		if _, err := Open(o); err == nil {
 			t.Errorf("%+v is accepted", o)

@@ -1,10 +1,13 @@
 package ca
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -133,12 +136,38 @@ func nobodyIPs() []netip.Prefix {
 	}
 }
 
+// list returns the names and prefixes; nil if every name is permitted.
+func (c constraints) list() []string {
+	if c.unbounded {
+		return nil
+	}
+	list := slices.Clone(c.dns)
+	for _, p := range c.ips {
+		list = append(list, p.String())
+	}
+	if list == nil {
+		list = []string{}
+	}
+	return list
+}
+
 // extensions returns what the constraints ask of a certificate: nothing, or one
 // critical extension, as cfssl takes it.
 func (c constraints) extensions() ([]signer.Extension, error) {
 	if c.unbounded {
 		return nil, nil
 	}
+	der, err := c.encode()
+	if err != nil {
+		return nil, err
+	}
+	return []signer.Extension{{ID: config.OID(nameConstraints()), Critical: true, Value: hex.EncodeToString(der)}}, nil
+}
+
+func nameConstraints() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 5, 29, 30} }
+
+// encode returns the value of the extension (RFC 5280, Section 4.2.1.10).
+func (c constraints) encode() ([]byte, error) {
 	dns := c.dns
 	if len(dns) == 0 {
 		dns = []string{nobodyDNS}
@@ -160,11 +189,7 @@ func (c constraints) extensions() ([]signer.Extension, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode name constraints: %w", err)
 	}
-	return []signer.Extension{{
-		ID:       config.OID(asn1.ObjectIdentifier{2, 5, 29, 30}),
-		Critical: true,
-		Value:    hex.EncodeToString(der),
-	}}, nil
+	return der, nil
 }
 
 // addresses returns which addresses the extension permits and which it
@@ -233,4 +258,56 @@ func constraintsOf(cert *x509.Certificate) constraints {
 	}
 	c.minimise()
 	return c
+}
+
+var errConstraints = errors.New("name constraints of another form than larder asks for: permitted names and prefixes")
+
+// decodeConstraints reads the value of an extension that encode has written, as
+// it stands in a request for a certificate. Nothing is guessed: any other form
+// is an error.
+func decodeConstraints(der []byte) (constraints, error) {
+	var c constraints
+	input := cryptobyte.String(der)
+	var sequence, permitted cryptobyte.String
+	if !input.ReadASN1(&sequence, cbasn1.SEQUENCE) || !input.Empty() ||
+		!sequence.ReadASN1(&permitted, cbasn1.Tag(0).ContextSpecific().Constructed()) {
+		return c, errConstraints
+	}
+	for !permitted.Empty() {
+		if err := c.readSubtree(&permitted); err != nil {
+			return constraints{}, err
+		}
+	}
+	c.minimise()
+	// What it excludes follows from what it permits.
+	if again, err := c.encode(); err != nil || !bytes.Equal(again, der) {
+		return constraints{}, errConstraints
+	}
+	return c, nil
+}
+
+func (c *constraints) readSubtree(subtrees *cryptobyte.String) error {
+	var subtree, value cryptobyte.String
+	var tag cbasn1.Tag
+	if !subtrees.ReadASN1(&subtree, cbasn1.SEQUENCE) || !subtree.ReadAnyASN1(&value, &tag) || !subtree.Empty() {
+		return errConstraints
+	}
+	switch tag {
+	case cbasn1.Tag(2).ContextSpecific():
+		name, err := parseName(string(value))
+		if err != nil || name.dns == "" {
+			return errConstraints
+		}
+		c.dns = append(c.dns, name.dns)
+		return nil
+	case cbasn1.Tag(7).ContextSpecific():
+		addr, ok := netip.AddrFromSlice(value[:len(value)/2])
+		ones, bits := net.IPMask(value[len(value)/2:]).Size()
+		if !ok || bits != addr.BitLen() || addr.Is4In6() {
+			return errConstraints
+		}
+		c.ips = append(c.ips, netip.PrefixFrom(addr, ones).Masked())
+		return nil
+	}
+	return errConstraints
 }

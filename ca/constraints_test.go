@@ -43,7 +43,7 @@ func TestNewConstraintsRefusesWhatBoundsNothing(t *testing.T) {
 	}
 }
 
-func mustConstrain(t *testing.T, dns ...string) constraints {
+func mustConstrain(t testing.TB, dns ...string) constraints {
 	t.Helper()
 	c, err := newConstraints(dns, nil)
 	if err != nil {

@@ -22,6 +22,9 @@ type folder struct {
 	root    *os.Root
 	lock    *os.File
 	lockErr error // why there is no lock
+
+	// passphrase opens a root key that is encrypted; nil if nobody knows it.
+	passphrase func() ([]byte, error)
 }
 
 // openFolder opens the folder at path, which it makes at need, and waits for
@@ -103,8 +106,9 @@ func (f *folder) requireLock(what string) error {
 
 // A pair is a certificate of the authority and its private key.
 type pair struct {
-	cert *x509.Certificate
-	key  crypto.Signer // nil if it is kept elsewhere
+	cert   *x509.Certificate
+	key    crypto.Signer // nil if it is kept elsewhere, or sealed
+	sealed []byte        // the key's file if it is encrypted
 }
 
 // load reads name.crt and name.key. It returns fs.ErrNotExist, not wrapped, if
@@ -130,7 +134,7 @@ func (f *folder) load(name, remedy string) (pair, error) {
 	if err != nil {
 		return pair{}, &FileError{f.join(certFile), "is damaged", remedy, err}
 	}
-	key, err := f.loadKey(keyFile)
+	key, sealed, err := f.loadKey(keyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return pair{cert: cert}, nil
 	}
@@ -140,25 +144,29 @@ func (f *folder) load(name, remedy string) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	if !matches(key, cert) {
+	if key != nil && !matches(key, cert) || sealed != nil && !sealedFor(sealed, cert) {
 		return pair{}, &FileError{f.join(keyFile), "is not the key of " + certFile, remedy, nil}
 	}
-	return pair{cert, key}, nil
+	return pair{cert, key, sealed}, nil
 }
 
-func (f *folder) loadKey(keyFile string) (crypto.Signer, error) {
+// loadKey returns a private key, or its file if that is encrypted.
+func (f *folder) loadKey(keyFile string) (key crypto.Signer, sealed []byte, err error) {
 	keyPEM, err := f.read(keyFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := f.checkMode(keyFile, f.join(keyFile), 0o600); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	key, err := helpers.ParsePrivateKeyPEM(keyPEM)
+	if isSealed(keyPEM) {
+		return nil, keyPEM, nil
+	}
+	key, err = helpers.ParsePrivateKeyPEM(keyPEM)
 	if err != nil {
-		return nil, &FileError{f.join(keyFile), "is damaged: it holds no private key in PEM", "", nil}
+		return nil, nil, &FileError{f.join(keyFile), "is damaged: it holds no private key in PEM", "", nil}
 	}
-	return key, nil
+	return key, nil, nil
 }
 
 // read returns the content of a file; if it is not there, fs.ErrNotExist.
@@ -217,13 +225,13 @@ func (f *folder) store(name string, certPEM, keyPEM []byte) error {
 // its place if the certificate is already its own, else it is forgotten.
 func (f *folder) settle(name string) error {
 	keyFile, certFile := name+".key", name+".crt"
-	waiting, err := f.loadKey(keyFile + next)
+	waiting, sealed, err := f.loadKey(keyFile + next)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
 		if certPEM, err := f.read(certFile); err == nil {
-			if cert, err := parseCertificate(certPEM); err == nil && matches(waiting, cert) {
+			if cert, err := parseCertificate(certPEM); err == nil && (waiting != nil && matches(waiting, cert) || sealed != nil && statesKeyOf(sealed, cert)) {
 				return f.rename(keyFile+next, keyFile)
 			}
 		}
@@ -253,6 +261,29 @@ func (f *folder) write(name string, data []byte, mode fs.FileMode) (err error) {
 	}
 	_, err = file.Write(data)
 	return errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
+}
+
+// replace puts one file of this content into the place of an older one.
+func (f *folder) replace(name string, data []byte, mode fs.FileMode) error {
+	if err := f.write(name+next, data, mode); err != nil {
+		return err
+	}
+	return f.rename(name+next, name)
+}
+
+// remove removes files durably, in their order; those that are not there are
+// none the less gone.
+func (f *folder) remove(names ...string) error {
+	for _, name := range names {
+		err := f.root.Remove(name)
+		if err == nil {
+			err = syncDir(f.path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return &FileError{f.join(name), "cannot be removed", writeRemedy(f.path), err}
+		}
+	}
+	return nil
 }
 
 // rename moves a file, and what it holds, durably into the place of another.

@@ -10,6 +10,7 @@ type metrics struct {
 	minted  prometheus.Counter
 	hits    prometheus.Counter
 	refused prometheus.Counter
+	limited prometheus.Counter
 
 	registerer prometheus.Registerer
 	collectors []prometheus.Collector
@@ -30,6 +31,10 @@ func newMetrics(r prometheus.Registerer, a *Authority) (*metrics, error) {
 			Name: "larder_ca_names_refused_total",
 			Help: "Names that got no certificate because none can carry them or the policy does not permit them.",
 		}),
+		limited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_ca_names_limited_total",
+			Help: "Names that got no certificate because their client asked for too many new ones.",
+		}),
 		registerer: r,
 	}
 	cached := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -37,7 +42,7 @@ func newMetrics(r prometheus.Registerer, a *Authority) (*metrics, error) {
 		Help: "Leaf certificates in memory.",
 	}, func() float64 { return float64(a.leaves.len()) })
 	m.collectors = []prometheus.Collector{
-		m.minted, m.hits, m.refused, cached,
+		m.minted, m.hits, m.refused, m.limited, cached,
 		notAfter("root", func() int64 { return a.Root().NotAfter.Unix() }),
 		notAfter("issuing", func() int64 { return a.Issuing().NotAfter.Unix() }),
 	}

@@ -44,6 +44,7 @@ func TestOpenMakesKeysThatNobodyElseReads(t *testing.T) {
 	a := open(t, Options{Dir: filepath.Join(t.TempDir(), "state", "ca")})
 	want := map[string]fs.FileMode{
 		".": 0o700, "root.key": 0o600, "issuing.key": 0o600, "root.crt": 0o644, "issuing.crt": 0o644, "lock": 0o600,
+		"issued.log": 0o600,
 	}
 	entries, err := os.ReadDir(a.dir)
 	if err != nil || len(entries) != len(want)-1 {

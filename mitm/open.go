@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"time"
+
+	"larder/ca"
 )
 
 // tlsConfig is one for all connections, so that session tickets resume across
@@ -27,9 +30,18 @@ func (s *Server) tlsConfig() *tls.Config {
 			if c == nil {
 				return nil, errors.New("handshake without a CONNECT authority")
 			}
-			return s.options.Certificates.Leaf(hello.Context(), c.authority.Host)
+			return s.options.Certificates.Leaf(onBehalfOf(hello.Context(), c), c.authority.Host)
 		},
 	}
+}
+
+// onBehalfOf lets the authority know who asks for a certificate.
+func onBehalfOf(ctx context.Context, c *clientConn) context.Context {
+	addr, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil { // in a test that has no sockets
+		return ctx
+	}
+	return ca.WithClient(ctx, addr.Addr())
 }
 
 // open looks at what a client sends after CONNECT to an intercepted host and

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -35,6 +36,9 @@ type node struct {
 	logger   *slog.Logger
 	options  nodeOptions
 
+	tending sync.Mutex
+	roots   []byte // guarded by tending: what the trust files hold of larder's own
+
 	closers []io.Closer // in the order they were opened
 }
 
@@ -49,6 +53,8 @@ type nodeOptions struct {
 	auth bool
 	// names are those that the authority signs for besides the rules' hosts.
 	names []string
+	// passphraseFile opens the root key if it is encrypted; "" for none.
+	passphraseFile string
 }
 
 // openNode opens everything a larder needs but its listeners. On an error what
@@ -76,26 +82,6 @@ func openNode(paths daemon.Paths, p *policy.Policy, logger *slog.Logger, o nodeO
 		return n, err
 	}
 	return n, nil
-}
-
-// openTrust opens the authority and writes what clients need to trust it.
-func (n *node) openTrust() error {
-	a, err := ca.Open(ca.Options{
-		Dir:          n.paths.CA(),
-		PermittedDNS: n.permitted(n.policy),
-		Logger:       n.logger,
-		Registerer:   n.registry,
-	})
-	if err != nil {
-		return fmt.Errorf("open the certificate authority: %w", err)
-	}
-	n.ca = a
-	n.closers = append(n.closers, a)
-	n.trust, err = certs.Write(n.paths.Trust(), a.RootPEM(), nil)
-	if err != nil {
-		return fmt.Errorf("write the trust files for clients: %w", err)
-	}
-	return nil
 }
 
 // permitted are the names for which the authority may sign; nil: all.
@@ -220,6 +206,9 @@ func (n *node) setPolicy(p *policy.Policy) error {
 		return fmt.Errorf("renew the issuing certificate for the new policy: %w", err)
 	}
 	n.proxy.SetAccess(access)
+	if err := n.refreshTrust(); err != nil {
+		return err
+	}
 	n.proxy.SetPolicy(p)
 	n.setOffline(p.Settings())
 	return nil

@@ -30,6 +30,7 @@ through untouched.
 		newRun(),
 		newServe(),
 		newEnv(),
+		newCA(),
 		newStore(),
 		newPolicy(),
 		newAuth(),

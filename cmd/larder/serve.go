@@ -26,6 +26,7 @@ import (
 
 type serveFlags struct {
 	config, state, listen, admin string
+	passphraseFile               string
 	drain                        time.Duration
 	offline                      bool
 	log                          logFlags
@@ -49,6 +50,7 @@ under way finish (--drain), a second one ends at once.`,
 	fl.StringVar(&f.state, "state", "", "`folder` for CA, store and trust files")
 	fl.StringVar(&f.listen, "listen", "", "proxy `address`, in place of the configuration's")
 	fl.StringVar(&f.admin, "admin", "", "admin `address`, in place of the configuration's; off to have none")
+	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "`file` whose first line opens the CA's root key, if that is encrypted")
 	fl.DurationVar(&f.drain, "drain", 30*time.Second, "how long what is under way may take to finish after SIGTERM")
 	fl.BoolVar(&f.offline, "offline", false, "fetch nothing: serve what is stored whatever its age, 504 for the rest")
 	f.log.register(fl)
@@ -146,7 +148,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	names, err := proxyNames(settings.Listeners)
 	if err == nil {
-		s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true, auth: true, names: names})
+		s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true, auth: true, names: names, passphraseFile: s.flags.passphraseFile})
 	}
 	if err == nil {
 		err = s.prepareListeners()

@@ -1,0 +1,332 @@
+package ca
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/cloudflare/cfssl/helpers"
+)
+
+// A Keeper does to an authority's folder what its operator asks for: the root's
+// making, its rotation, certificates for other nodes. Its methods may be called
+// while an Authority serves from the folder, in this process or another; that
+// one learns of it at its next Refresh. What is wrong with files is returned as
+// *FileError.
+type Keeper struct {
+	// Dir is the folder of the authority's files.
+	Dir string
+
+	// Passphrase opens a root key that is encrypted, and encrypts those that
+	// are made. Nil means that there is none.
+	Passphrase func() ([]byte, error)
+}
+
+// change does something to the folder, which must exist, under its lock, and
+// returns what has become of it.
+func (k Keeper) change(what string, do func(*folder) error) (Status, error) {
+	silence()
+	f, err := k.openExisting()
+	if err != nil {
+		return Status{}, fmt.Errorf("%s: %w", what, err)
+	}
+	defer f.close()
+	if err := f.requireLock(what); err != nil {
+		return Status{}, err
+	}
+	if err := do(f); err != nil {
+		return Status{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return f.status()
+}
+
+func (k Keeper) openExisting() (*folder, error) {
+	if _, err := os.Stat(k.Dir); err != nil {
+		path, _ := filepath.Abs(k.Dir)
+		return nil, &FileError{path, "cannot be opened", "make an authority first: larder ca init", err}
+	}
+	return k.open()
+}
+
+func (k Keeper) open() (*folder, error) {
+	f, err := openFolder(k.Dir)
+	if err == nil {
+		f.passphrase = k.Passphrase
+	}
+	return f, err
+}
+
+// Init makes a root in a folder that has none, and makes the folder.
+func (k Keeper) Init() (Status, error) {
+	return k.begin("make a certificate authority", createRoot)
+}
+
+// ImportRoot begins an authority with a root made elsewhere, and its key.
+func (k Keeper) ImportRoot(certPEM, keyPEM []byte) (Status, error) {
+	return k.begin("import a root", func(f *folder) error { return f.importRoot(certPEM, keyPEM) })
+}
+
+// begin does something to a folder that has no authority yet.
+func (k Keeper) begin(what string, do func(*folder) error) (Status, error) {
+	silence()
+	f, err := k.open()
+	if err != nil {
+		return Status{}, fmt.Errorf("%s: %w", what, err)
+	}
+	defer f.close()
+	err = f.requireLock(what)
+	if err == nil && (f.has("root.crt") || f.has(nodeFile)) {
+		err = &FileError{f.path, "has an authority already", "see it: larder ca show; give it a new root: larder ca rotate; or name another state folder with --state", nil}
+	}
+	if err == nil {
+		err = do(f)
+	}
+	if err != nil {
+		return Status{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return f.status()
+}
+
+func (f *folder) importRoot(certPEM, keyPEM []byte) error {
+	const path, remedy = "the root", "export the root alone, in PEM; a certificate that another authority signed is no root: use larder ca init --csr"
+	cert, err := parseCertificate(certPEM)
+	if err != nil {
+		return &FileError{path, "is damaged", remedy, err}
+	}
+	if err := checkRoot(cert, path, remedy, f.path); err != nil {
+		return err
+	}
+	if cert.MaxPathLenZero {
+		return &FileError{path, "allows no intermediate below it (path length 0)", "make another root for larder", nil}
+	}
+	if !isSealed(keyPEM) {
+		key, err := helpers.ParsePrivateKeyPEM(keyPEM)
+		if err != nil {
+			return &FileError{"the root key", "is damaged, or encrypted in a way of before PKCS #8", "convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW", nil}
+		}
+		return f.storeRoot(pair{cert: cert, key: key})
+	}
+	root, err := f.unseal(pair{cert: cert, sealed: keyPEM}, "root.key")
+	if err != nil {
+		return err
+	}
+	return f.storeRoot(root)
+}
+
+// storeRoot writes a root that was made elsewhere, its key encrypted if there is
+// a passphrase.
+func (f *folder) storeRoot(root pair) error {
+	if !matches(root.key, root.cert) {
+		return &FileError{"the root key", "is not that of the root", "name the key that belongs to the certificate", nil}
+	}
+	if err := checkKey(root.cert.PublicKey); err != nil {
+		return &FileError{"the root", "does not serve", "make another root for larder", err}
+	}
+	keyPEM, err := encodeKey(root.key)
+	if err == nil && f.passphrase != nil {
+		keyPEM, err = f.seal(root.key)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.record(KindRoot, "", root.cert); err != nil {
+		return err
+	}
+	return f.store("root", encodeCertificates(root.cert), keyPEM)
+}
+
+// Request returns a request for an intermediate of this node, to be signed where
+// the root is: by "larder ca issue-node --csr" or by a company's PKI. Its key
+// waits in the folder for Install. The names are as in Options.
+func (k Keeper) Request(dns []string, ips []netip.Prefix) ([]byte, error) {
+	silence()
+	wanted, err := newConstraints(dns, ips)
+	if err != nil {
+		return nil, fmt.Errorf("request an intermediate certificate: %w", err)
+	}
+	f, err := k.open()
+	if err != nil {
+		return nil, fmt.Errorf("request an intermediate certificate: %w", err)
+	}
+	defer f.close()
+	if err := f.requireLock("keep the key of a request"); err != nil {
+		return nil, err
+	}
+	return f.request(wanted)
+}
+
+// Install puts into use what came from where the root is: the intermediate, the
+// certificates above it, the roots, and, if no request was made here, its key.
+func (k Keeper) Install(data []byte) (Status, error) {
+	silence()
+	const what = "install an intermediate certificate"
+	f, err := k.open()
+	if err != nil {
+		return Status{}, fmt.Errorf("%s: %w", what, err)
+	}
+	defer f.close()
+	if err := f.requireLock(what); err != nil {
+		return Status{}, err
+	}
+	if err := f.agrees(data); err != nil {
+		return Status{}, fmt.Errorf("%s: %w", what, err)
+	}
+	if _, err := f.install(data); err != nil {
+		return Status{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return f.status()
+}
+
+// agrees refuses an answer from another root than the folder's own.
+func (f *folder) agrees(data []byte) error {
+	own, err := f.readCertificate("root.crt")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b, err := parseBundle(data)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(b.certs, own.Equal) {
+		return &FileError{f.join("root.crt"), "is another root than that of the certificate", fmt.Sprintf("if clients are to trust the other from now on: mv %s %s.old", f.path, f.path), nil}
+	}
+	return nil
+}
+
+// IssueNode signs an intermediate for another node and returns what "larder ca
+// init --install" takes there: with a key, or without one if csrPEM is the
+// node's request. The names are as in Options; a request may ask for fewer.
+func (k Keeper) IssueNode(node string, csrPEM []byte, dns []string, ips []netip.Prefix) ([]byte, error) {
+	silence()
+	data, err := k.issueNode(node, csrPEM, dns, ips)
+	if err != nil {
+		return nil, fmt.Errorf("issue an intermediate certificate for node %.80q: %w", node, err)
+	}
+	return data, nil
+}
+
+func (k Keeper) issueNode(node string, csrPEM []byte, dns []string, ips []netip.Prefix) ([]byte, error) {
+	if !nodeName().MatchString(node) {
+		return nil, errors.New("a node's name has letters, digits, hyphens and dots, 40 at most")
+	}
+	wanted, err := newConstraints(dns, ips)
+	if err != nil {
+		return nil, err
+	}
+	f, err := k.openExisting()
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	if err := f.requireLock("log what is issued"); err != nil {
+		return nil, err
+	}
+	var b bundle
+	if csrPEM == nil {
+		if csrPEM, b.keyPEM, err = newRequest(nil); err != nil {
+			return nil, err
+		}
+	} else if wanted, err = narrowed(csrPEM, wanted); err != nil {
+		return nil, err
+	}
+	r, err := f.ownRoots()
+	if err != nil {
+		return nil, err
+	}
+	root, err := f.unseal(r.current, "root.key")
+	if err != nil {
+		return nil, err
+	}
+	if root.key == nil {
+		return nil, f.keyAbsent("the certificate of another node is to be signed")
+	}
+	cert, err := f.signIntermediate(root, csrPEM, node, wanted)
+	if err != nil {
+		return nil, err
+	}
+	b.certs = append(b.certs, cert)
+	if r.cross != nil {
+		b.certs = append(b.certs, r.cross)
+	}
+	b.certs = append(b.certs, r.anchors()...)
+	return b.pem(), nil
+}
+
+func nodeName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,39}$`) }
+
+// narrowed returns what a request asks for, if that is allowed.
+func narrowed(csrPEM []byte, allowed constraints) (constraints, error) {
+	asked, err := askedFor(csrPEM)
+	switch {
+	case err != nil:
+		return constraints{}, fmt.Errorf("read the request: %w", err)
+	case asked.unbounded:
+		return allowed, nil
+	case !allowed.covers(asked):
+		return constraints{}, &FileError{
+			"the request", fmt.Sprintf("asks for names that the policy here does not intercept: %.500v", asked.beyond(allowed)),
+			"add a rule for them here (--config), or take it away there", nil,
+		}
+	}
+	return asked, nil
+}
+
+// beyond returns what c allows and o does not.
+func (c constraints) beyond(o constraints) []string {
+	return slices.DeleteFunc(c.list(), func(entry string) bool {
+		one, err := newConstraints([]string{entry}, nil)
+		return err == nil && o.covers(one)
+	})
+}
+
+// ownRoots returns the roots of an authority that has its own.
+func (f *folder) ownRoots() (roots, error) {
+	if f.has(nodeFile) {
+		return roots{}, &FileError{f.join(nodeFile), "says that the root is kept elsewhere", "do it there, with --state naming that folder", nil}
+	}
+	r, err := loadRoots(f)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &FileError{f.path, "has no authority", "make one: larder ca init", nil}
+	}
+	return r, err
+}
+
+// Log returns the certificates that the root has signed, oldest first, and how
+// many lines of the log cannot be read: a crash may cut one.
+func (k Keeper) Log() (entries []Entry, broken int, err error) {
+	f, err := k.openExisting()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the log of certificates: %w", err)
+	}
+	defer f.close()
+	return f.readLog()
+}
+
+// Status returns what the folder holds. It changes nothing but the leftovers of
+// a crash.
+func (k Keeper) Status() (Status, error) {
+	f, err := k.openExisting()
+	if err != nil {
+		return Status{}, fmt.Errorf("look at the certificate authority: %w", err)
+	}
+	defer f.close()
+	return f.status()
+}
+
+func encodeKey(key any) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}

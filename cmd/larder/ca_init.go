@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"larder/ca"
+)
+
+type caInitFlags struct {
+	*caFlags
+	rootOnly, csr                bool
+	importRoot, rootKey, install string
+}
+
+func newCAInit(base *caFlags) *cobra.Command {
+	f := caInitFlags{caFlags: base}
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make the CA: root and intermediate, or the part of it that belongs here",
+		Long: `Make the CA: root and intermediate, or the part of it that belongs here.
+
+Alone it makes both, as a larder does that finds none when it starts. With
+--root-only it makes no intermediate: this is a machine that serves nobody.
+
+For a root that is kept elsewhere, a company's PKI or an offline machine, --csr
+prints a request, with the hosts that the policy intercepts as name constraints;
+--install takes the answer: the certificate, those above it, and the root, in
+PEM, in any order. The key never leaves this machine.`,
+		Example: `  larder ca init --passphrase-file /etc/larder/passphrase
+  larder ca init --import-root corp.pem --root-key corp.key
+
+  node$    larder ca init --csr > node.csr
+  offline$ larder ca init --root-only --state /media/stick
+  offline$ larder ca issue-node build1 --csr node.csr --state /media/stick > node.pem
+  node$    larder ca init --install node.pem`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.InOrStdin(), cmd.OutOrStdout()) },
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&f.rootOnly, "root-only", false, "make the root, and no intermediate")
+	fl.StringVar(&f.importRoot, "import-root", "", "`file` with a root of yours, in PEM, in place of a new one")
+	fl.StringVar(&f.rootKey, "root-key", "", "`file` with its key; PKCS #8, encrypted or not")
+	fl.BoolVar(&f.csr, "csr", false, "print a request for an intermediate, to be signed where the root is")
+	fl.StringVar(&f.install, "install", "", "`file` with the answer to the request, or what issue-node printed; - is standard input")
+	cmd.MarkFlagsRequiredTogether("import-root", "root-key")
+	cmd.MarkFlagsMutuallyExclusive("csr", "install", "import-root")
+	cmd.MarkFlagsMutuallyExclusive("csr", "install", "root-only")
+	return cmd
+}
+
+func (f *caInitFlags) run(in io.Reader, out io.Writer) error {
+	k, permitted, err := f.keeper()
+	if err != nil {
+		return err
+	}
+	var status ca.Status
+	switch {
+	case f.csr:
+		request, err := k.Request(permitted, nil)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(request)
+		return err
+	case f.install != "":
+		status, err = f.installFile(k, in)
+	case f.importRoot != "":
+		status, err = f.importFiles(k)
+	default:
+		status, err = k.Init()
+	}
+	if err == nil && !f.rootOnly && f.install == "" {
+		status, err = f.makeIntermediate(k, permitted)
+	}
+	if err != nil {
+		return err
+	}
+	return writeStatus(out, status, time.Now())
+}
+
+func (f *caInitFlags) installFile(k ca.Keeper, in io.Reader) (ca.Status, error) {
+	data, err := readInput(f.install, in)
+	if err != nil {
+		return ca.Status{}, err
+	}
+	status, err := k.Install(data)
+	if h := hinter(nil); err != nil && !errors.As(err, &h) {
+		err = withHint(err, "it takes what 'larder ca issue-node' prints, or a company's answer to 'larder ca init --csr' with its root appended")
+	}
+	return status, err
+}
+
+func (f *caInitFlags) importFiles(k ca.Keeper) (ca.Status, error) {
+	cert, err := os.ReadFile(f.importRoot)
+	if err != nil {
+		return ca.Status{}, usageError(fmt.Errorf("read the root: %w", err))
+	}
+	key, err := os.ReadFile(f.rootKey)
+	if err != nil {
+		return ca.Status{}, usageError(fmt.Errorf("read the key of the root: %w", err))
+	}
+	return k.ImportRoot(cert, key)
+}
+
+// makeIntermediate opens the authority as a larder does that starts.
+func (f *caInitFlags) makeIntermediate(k ca.Keeper, permitted []string) (ca.Status, error) {
+	a, err := ca.Open(ca.Options{Dir: k.Dir, PermittedDNS: permitted, Passphrase: k.Passphrase})
+	if err != nil {
+		return ca.Status{}, err
+	}
+	if err := a.Close(); err != nil {
+		return ca.Status{}, err
+	}
+	return k.Status()
+}
+
+// maxInput bounds what the commands read: some certificates and a key.
+const maxInput = 1 << 20
+
+// readInput reads a file, or standard input if it is "-".
+func readInput(path string, in io.Reader) ([]byte, error) {
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, usageError(err)
+		}
+		defer file.Close()
+		in = file
+	}
+	var b bytes.Buffer
+	n, err := b.ReadFrom(io.LimitReader(in, maxInput+1))
+	if err == nil && n > maxInput {
+		err = fmt.Errorf("%s is larger than %d octets", path, maxInput)
+	}
+	return b.Bytes(), err
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"larder/ca"
+)
+
+func newCARotate(f *caFlags) *cobra.Command {
+	var retire, early bool
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Replace the root: trust both for a while, then retire the old one",
+		Long: `Replace the root: trust both for a while, then retire the old one.
+
+The new root signs from now on. The trust files hold both roots, and the old one
+has certified the new one's key, so that clients with either are served. When
+every client has fetched the new root, 30 days from now at the earliest,
+--retire ends the trust in the old one.
+
+Nodes with an intermediate of their own get another from issue-node, or from
+"larder ca serve" by themselves, before the old root is retired.`,
+		Example: `  larder ca rotate && systemctl reload larder
+  larder ca rotate --retire && systemctl reload larder`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if early && !retire {
+				return usageError(errors.New("--early means nothing without --retire"))
+			}
+			k, _, err := f.keeper()
+			if err != nil {
+				return err
+			}
+			var status ca.Status
+			if retire {
+				status, err = k.Retire(early)
+			} else {
+				status, err = k.Rotate()
+			}
+			if err != nil {
+				return err
+			}
+			return writeStatus(cmd.OutOrStdout(), status, time.Now())
+		},
+	}
+	cmd.Flags().BoolVar(&retire, "retire", false, "end the trust in the old root, and forget its key")
+	cmd.Flags().BoolVar(&early, "early", false, "with --retire: before 30 days have passed; clients that lack the new root lose larder")
+	return cmd
+}
+
+func newCAIssueNode(f *caFlags) *cobra.Command {
+	var csr, output string
+	cmd := &cobra.Command{
+		Use:   "issue-node NAME",
+		Short: "Sign an intermediate for another node of the fleet",
+		Long: `Sign an intermediate for another node of the fleet, constrained to the hosts that
+the policy here intercepts, and print what "larder ca init --install" takes on
+that node: a client that trusts the root is then served by either.
+
+Without --csr the key is made here and printed with it: keep the output secret.`,
+		Example: `  larder ca issue-node build2 --output build2.pem
+  larder ca issue-node build3 --csr build3.csr > build3.pem`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, permitted, err := f.keeper()
+			if err != nil {
+				return err
+			}
+			var request []byte
+			if csr != "" {
+				if request, err = readInput(csr, cmd.InOrStdin()); err != nil {
+					return err
+				}
+			}
+			out, err := k.IssueNode(args[0], request, permitted, nil)
+			if err != nil {
+				return err
+			}
+			if output == "" {
+				_, err = cmd.OutOrStdout().Write(out)
+				return err
+			}
+			return writeSecret(output, out)
+		},
+	}
+	cmd.Flags().StringVar(&csr, "csr", "", "`file` with the node's request (larder ca init --csr); - is standard input")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to a new `file` that only its owner reads, in place of standard output")
+	return cmd
+}
+
+// writeSecret makes a file that nobody else reads. It replaces none.
+func writeSecret(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return withHint(fmt.Errorf("%s is there already", path), "remove it first, or name another file")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return errors.Join(err, file.Sync(), file.Close())
+}
