@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cloudflare/cfssl/info"
 	cflog "github.com/cloudflare/cfssl/log"
 	"github.com/cloudflare/cfssl/signer"
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,11 +74,16 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// A Signer signs intermediates with a root that is kept elsewhere; cfssl's remote
-// signer is one. Of the request, the field Request counts. The answer is in PEM:
-// the intermediate, what stands above it, and the roots, in any order.
+// A Signer signs intermediates with a root that is kept elsewhere. It is what
+// cfssl's remote signer does.
 type Signer interface {
+	// Sign answers in PEM: the intermediate, what stands above it, and the
+	// roots, in any order. Of the request, the field Request counts.
 	Sign(signer.SignRequest) ([]byte, error)
+
+	// Info says in Certificate which roots clients are to trust at present, in
+	// PEM: others than the node's mean that the root was rotated.
+	Info(info.Req) (*info.Resp, error)
 }
 
 // An Authority signs leaves for the names that clients ask for. Its methods
@@ -104,6 +110,7 @@ type Authority struct {
 	renewal  sync.Mutex
 	wanted   constraints // guarded by renewal
 	retryNot time.Time   // guarded by renewal; no attempt before this
+	askNot   time.Time   // guarded by renewal; the signer is not asked for its roots before this
 	warnNot  time.Time   // guarded by renewal; no warning before this
 }
 

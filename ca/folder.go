@@ -25,6 +25,7 @@ type folder struct {
 
 	// passphrase opens a root key that is encrypted; nil if nobody knows it.
 	passphrase func() ([]byte, error)
+	rounds     int // see Keeper
 }
 
 // openFolder opens the folder at path, which it makes at need, and waits for

@@ -124,6 +124,26 @@ func TestOtherClients(t *testing.T) {
 	}
 }
 
+// TestStolenIntermediateIsRefused has each TLS stack meet a leaf for a host
+// outside of the policy, signed by the intermediate that larder serves with:
+// what a thief of its key could show.
+func TestStolenIntermediateIsRefused(t *testing.T) {
+	inside := open(t, Options{PermittedDNS: []string{"example.org"}})
+	outside := open(t, Options{PermittedDNS: []string{"other.test"}})
+	for name, connect := range connectors() {
+		t.Run(name, func(t *testing.T) {
+			_, port, _ := net.SplitHostPort(serve(t, inside))
+			if !connect(t, []*x509.Certificate{inside.Root()}, port) {
+				t.Error("a leaf for a host of the policy is refused")
+			}
+			_, port, _ = net.SplitHostPort(serve(t, outside))
+			if connect(t, []*x509.Certificate{outside.Root()}, port) {
+				t.Error("a leaf for a host outside of the policy is trusted")
+			}
+		})
+	}
+}
+
 // TestZlint holds the chain against the lints of RFC 5280, which those of the
 // public web's authorities are not.
 func TestZlint(t *testing.T) {
@@ -132,7 +152,20 @@ func TestZlint(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := open(t, Options{PermittedDNS: []string{"example.org", "bücher.example"}})
+	rotated := open(t, Options{PermittedDNS: []string{"example.org"}})
+	if _, err := (Keeper{Dir: rotated.dir}).Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotated.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := (Keeper{Dir: a.dir}).ServerCertificate([]string{"signer.example", "10.1.2.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, der := range map[string][]byte{
+		"cross":        leaf(t, rotated, "example.org").Certificate[2],
+		"signer":       signer.Leaf.Raw,
 		"root":         a.Root().Raw,
 		"intermediate": a.Issuing().Raw,
 		"leaf":         leaf(t, a, "files.example.org").Leaf.Raw,

@@ -205,12 +205,17 @@ func signIntermediate(root pair, csrPEM []byte, node string, wanted constraints)
 
 // leaf signs a certificate for the name and the key of the request.
 func (i *issuer) leaf(n hostName, csrPEM string, lifetime time.Duration) (*x509.Certificate, error) {
+	return i.leafFor([]string{n.String()}, csrPEM, lifetime)
+}
+
+// leafFor signs a certificate for names that have passed parseName.
+func (i *issuer) leafFor(names []string, csrPEM string, lifetime time.Duration) (*x509.Certificate, error) {
 	now := time.Now()
 	if !now.Before(i.cert.NotAfter) {
 		return nil, errors.New("the intermediate certificate expired on " + i.cert.NotAfter.UTC().Format(time.DateOnly))
 	}
 	certPEM, err := i.signer.Sign(signer.SignRequest{
-		Hosts:     []string{n.String()},
+		Hosts:     names,
 		Request:   csrPEM,
 		Serial:    newSerial(),
 		NotBefore: now.Add(-leafBackdate),

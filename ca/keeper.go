@@ -27,6 +27,10 @@ type Keeper struct {
 	// Passphrase opens a root key that is encrypted, and encrypts those that
 	// are made. Nil means that there is none.
 	Passphrase func() ([]byte, error)
+
+	// rounds is how often a passphrase is hashed, 0 for sealRounds: tests have
+	// nothing to keep from anybody.
+	rounds int
 }
 
 // change does something to the folder, which must exist, under its lock, and
@@ -58,7 +62,7 @@ func (k Keeper) openExisting() (*folder, error) {
 func (k Keeper) open() (*folder, error) {
 	f, err := openFolder(k.Dir)
 	if err == nil {
-		f.passphrase = k.Passphrase
+		f.passphrase, f.rounds = k.Passphrase, k.rounds
 	}
 	return f, err
 }

@@ -25,7 +25,7 @@ func fixedPassphrase() ([]byte, error) { return []byte("correct horse"), nil }
 func newDir(t testing.TB) string { return filepath.Join(t.TempDir(), "ca") }
 
 func TestInitWithPassphrase(t *testing.T) {
-	k := Keeper{Dir: newDir(t), Passphrase: fixedPassphrase}
+	k := Keeper{Dir: newDir(t), Passphrase: fixedPassphrase, rounds: 1000}
 	status, err := k.Init()
 	if err != nil || status.RootKey != KeyEncrypted || len(status.Chain) != 0 {
 		t.Fatalf("%+v, %v", status, err)
@@ -58,7 +58,7 @@ func TestInitWithPassphrase(t *testing.T) {
 
 func TestOpenSSLReadsTheEncryptedKey(t *testing.T) {
 	openssl := tool(t, "openssl")
-	k := Keeper{Dir: newDir(t), Passphrase: fixedPassphrase}
+	k := Keeper{Dir: newDir(t), Passphrase: fixedPassphrase, rounds: 1000}
 	if _, err := k.Init(); err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +435,7 @@ func TestImportRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := sealKey(company.rootKey, []byte("correct horse"))
+	sealed, err := sealKey(company.rootKey, []byte("correct horse"), 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +450,7 @@ func TestImportRoot(t *testing.T) {
 		"encrypted, no word":    {sealed, nil, ""},
 		"garbage":               {[]byte("hello"), nil, ""},
 	} {
-		k := Keeper{Dir: newDir(t), Passphrase: tt.passphrase}
+		k := Keeper{Dir: newDir(t), Passphrase: tt.passphrase, rounds: 1000}
 		status, err := k.ImportRoot(encodeCertificates(company.root), tt.key)
 		if (err == nil) != (tt.want != "") || err == nil && status.RootKey != tt.want {
 			t.Errorf("%s: %+v, %v", name, status, err)

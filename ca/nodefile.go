@@ -81,7 +81,7 @@ func (b bundle) issuer() (*issuer, error) {
 		switch {
 		case b.key != nil && matches(b.key, c):
 			cert = c
-		case bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(c) == nil:
+		case isRoot(c):
 			anchors = append(anchors, c)
 		default:
 			between = append(between, c)
@@ -105,6 +105,11 @@ func (b bundle) issuer() (*issuer, error) {
 		return nil, err
 	}
 	return &issuer{cert, s, constraintsOf(cert), chainOf(cert, between), anchors, false}, nil
+}
+
+// isRoot reports whether a certificate is signed by itself.
+func isRoot(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(c) == nil
 }
 
 // chainOf returns the certificate and those above it, as TLS sends them.

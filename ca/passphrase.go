@@ -52,12 +52,15 @@ func PassphraseFile(path string) func() ([]byte, error) {
 	}
 }
 
+// sealRounds make one guess at a passphrase cost a good part of a second.
+const sealRounds = 600_000
+
 // sealKey encrypts a key by PBES2 of PKCS #5 (RFC 8018): AES-256-CBC under
-// 600,000 rounds of PBKDF2 with HMAC-SHA-256.
-func sealKey(key crypto.Signer, passphrase []byte) ([]byte, error) {
+// PBKDF2 with HMAC-SHA-256.
+func sealKey(key crypto.Signer, passphrase []byte, rounds int) ([]byte, error) {
 	der, err := pkcs8.MarshalPrivateKey(key, passphrase, &pkcs8.Opts{
 		Cipher:  pkcs8.AES256CBC,
-		KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 600_000, HMACHash: crypto.SHA256},
+		KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: rounds, HMACHash: crypto.SHA256},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encrypt the root key: %w", err)

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -133,7 +134,7 @@ func (f *folder) seal(key crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sealKey(key, passphrase)
+	return sealKey(key, passphrase, cmp.Or(f.rounds, sealRounds))
 }
 
 // tag returns what tells one authority from another by its name alone. Two

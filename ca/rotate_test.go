@@ -260,14 +260,14 @@ func TestOldRootThatExpiresInARotation(t *testing.T) {
 func TestCrashWhileRotating(t *testing.T) {
 	for _, passphrase := range []func() ([]byte, error){nil, fixedPassphrase} {
 		before := filepath.Join(t.TempDir(), "ca")
-		k := Keeper{Dir: before, Passphrase: passphrase}
+		k := Keeper{Dir: before, Passphrase: passphrase, rounds: 1000}
 		if _, err := k.Init(); err != nil {
 			t.Fatal(err)
 		}
 		options := Options{Dir: before, PermittedDNS: []string{"example.org"}, Passphrase: passphrase}
 		old := open(t, options).Root()
 		after := copyFolder(t, before)
-		if _, err := (Keeper{Dir: after, Passphrase: passphrase}).Rotate(); err != nil {
+		if _, err := (Keeper{Dir: after, Passphrase: passphrase, rounds: 1000}).Rotate(); err != nil {
 			t.Fatal(err)
 		}
 		begun := []string{"root.crt", "root.key", "issuing.crt", "issuing.key", "cross.crt+", "old-root.key+", "old-root.crt+"}
@@ -306,7 +306,7 @@ func TestCrashWhileRotating(t *testing.T) {
 			if got := !a.Root().Equal(old); got != step.rotated {
 				t.Errorf("%v: rotated: %v", step.files, got)
 			}
-			if _, err := (Keeper{Dir: options.Dir, Passphrase: passphrase}).Rotate(); (err == nil) == step.rotated {
+			if _, err := (Keeper{Dir: options.Dir, Passphrase: passphrase, rounds: 1000}).Rotate(); (err == nil) == step.rotated {
 				t.Errorf("%v: rotate again: %v", step.files, err)
 			}
 			a.Close()

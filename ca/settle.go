@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudflare/cfssl/info"
 	"github.com/cloudflare/cfssl/signer"
 )
 
@@ -65,6 +67,9 @@ func (a *Authority) load(f *folder) (current *issuer, renew func(constraints) (*
 		if isAbsent(err) {
 			err = nil
 		}
+		if current != nil && a.signer != nil {
+			current.outdated = a.rotatedElsewhere(current, time.Now())
+		}
 		return current, func(wanted constraints) (*issuer, error) { return a.askSigner(f, wanted) }, err
 	}
 	if !isAbsent(err) {
@@ -82,6 +87,28 @@ func (a *Authority) load(f *folder) (current *issuer, renew func(constraints) (*
 		err = nil
 	}
 	return current, func(wanted constraints) (*issuer, error) { return createIssuer(f, r, wanted) }, err
+}
+
+// rotatedElsewhere asks the signer, once an hour, whether its roots are those of
+// the intermediate. One that does not answer has not rotated.
+func (a *Authority) rotatedElsewhere(current *issuer, now time.Time) bool {
+	if now.Before(a.askNot) {
+		return false
+	}
+	a.askNot = now.Add(renewalPause)
+	resp, err := a.signer.Info(info.Req{})
+	if err != nil {
+		a.logger.Warn("the signer does not say which roots it has", "err", err)
+		return false
+	}
+	b, err := parseBundle([]byte(resp.Certificate))
+	if err != nil {
+		a.logger.Warn("the signer does not say which roots it has", "err", err)
+		return false
+	}
+	// A cfssl whose authority is no root says nothing of the root.
+	roots := slices.DeleteFunc(b.certs, func(c *x509.Certificate) bool { return !isRoot(c) })
+	return len(roots) > 0 && !slices.EqualFunc(roots, current.roots, (*x509.Certificate).Equal)
 }
 
 // askSigner has the intermediate signed where the root is.

@@ -17,6 +17,7 @@ var mayImport = map[string]struct {
 	why      string
 }{
 	"ca":          {nil, "an authority knows nothing of proxies; it can be read, tested and replaced alone"},
+	"ca/remote":   {[]string{"ca"}, "the network between an authority and the one that has its root"},
 	"certs":       {nil, "what a node trusts is made of PEM and names, whoever signed"},
 	"policy":      {nil, "a request in, a decision out; the one place that every other may ask"},
 	"auth":        {nil, "who is a client: files of hashes and certificates, whoever asks"},

@@ -35,7 +35,7 @@ at once with SIGHUP.`,
 	fl.StringVar(&f.config, "config", "", "configuration `file`: certificates are constrained to the hosts that it intercepts")
 	fl.StringVar(&f.state, "state", "", "state `folder` with the CA in it")
 	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "`file` whose first line encrypts or opens the root key")
-	cmd.AddCommand(newCAInit(&f), newCAShow(&f), newCARotate(&f), newCALog(&f), newCAIssueNode(&f))
+	cmd.AddCommand(newCAInit(&f), newCAShow(&f), newCARotate(&f), newCALog(&f), newCAIssueNode(&f), newCAServe(&f))
 	return cmd
 }
 

@@ -17,6 +17,7 @@ type caInitFlags struct {
 	*caFlags
 	rootOnly, csr                bool
 	importRoot, rootKey, install string
+	signer                       signerFlags
 }
 
 func newCAInit(base *caFlags) *cobra.Command {
@@ -32,7 +33,10 @@ Alone it makes both, as a larder does that finds none when it starts. With
 For a root that is kept elsewhere, a company's PKI or an offline machine, --csr
 prints a request, with the hosts that the policy intercepts as name constraints;
 --install takes the answer: the certificate, those above it, and the root, in
-PEM, in any order. The key never leaves this machine.`,
+PEM, in any order. The key never leaves this machine.
+
+With --signer the larder (or cfssl) there signs, at once, at each renewal and
+when the root is rotated; it is "larder ca serve" that answers.`,
 		Example: `  larder ca init --passphrase-file /etc/larder/passphrase
   larder ca init --import-root corp.pem --root-key corp.key
 
@@ -49,9 +53,14 @@ PEM, in any order. The key never leaves this machine.`,
 	fl.StringVar(&f.rootKey, "root-key", "", "`file` with its key; PKCS #8, encrypted or not")
 	fl.BoolVar(&f.csr, "csr", false, "print a request for an intermediate, to be signed where the root is")
 	fl.StringVar(&f.install, "install", "", "`file` with the answer to the request, or what issue-node printed; - is standard input")
+	fl.StringVar(&f.signer.url, "signer", "", "`URL` of the larder that signs: https://host:port")
+	fl.StringVar(&f.signer.node, "node", "", "this node's `name` there")
+	fl.StringVar(&f.signer.keyFile, "auth-key-file", "", "`file` with this node's key there, in hexadecimal")
+	fl.StringVar(&f.signer.rootFile, "signer-root", "", "`file` with the root there, in PEM (trust/ca.pem of its state folder)")
 	cmd.MarkFlagsRequiredTogether("import-root", "root-key")
-	cmd.MarkFlagsMutuallyExclusive("csr", "install", "import-root")
-	cmd.MarkFlagsMutuallyExclusive("csr", "install", "root-only")
+	cmd.MarkFlagsRequiredTogether("signer", "node", "auth-key-file", "signer-root")
+	cmd.MarkFlagsMutuallyExclusive("csr", "install", "import-root", "signer")
+	cmd.MarkFlagsMutuallyExclusive("csr", "install", "root-only", "signer")
 	return cmd
 }
 
@@ -73,6 +82,8 @@ func (f *caInitFlags) run(in io.Reader, out io.Writer) error {
 		status, err = f.installFile(k, in)
 	case f.importRoot != "":
 		status, err = f.importFiles(k)
+	case f.signer.url != "":
+		err = f.signer.save(k.Dir)
 	default:
 		status, err = k.Init()
 	}
@@ -111,7 +122,11 @@ func (f *caInitFlags) importFiles(k ca.Keeper) (ca.Status, error) {
 
 // makeIntermediate opens the authority as a larder does that starts.
 func (f *caInitFlags) makeIntermediate(k ca.Keeper, permitted []string) (ca.Status, error) {
-	a, err := ca.Open(ca.Options{Dir: k.Dir, PermittedDNS: permitted, Passphrase: k.Passphrase})
+	signer, err := openSigner(k.Dir)
+	if err != nil {
+		return ca.Status{}, err
+	}
+	a, err := ca.Open(ca.Options{Dir: k.Dir, PermittedDNS: permitted, Passphrase: k.Passphrase, Signer: signer})
 	if err != nil {
 		return ca.Status{}, err
 	}
