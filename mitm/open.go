@@ -35,6 +35,11 @@ func (s *Server) tlsConfig() *tls.Config {
 	}
 }
 
+// SetTicketKeys replaces the keys of session tickets: the first encrypts, all
+// decrypt. Servers that share them resume each other's sessions. It may be called
+// at any time; without it the keys are this server's own, and change by themselves.
+func (s *Server) SetTicketKeys(keys [][32]byte) { s.tls.SetSessionTicketKeys(keys) }
+
 // onBehalfOf lets the authority know who asks for a certificate.
 func onBehalfOf(ctx context.Context, c *clientConn) context.Context {
 	addr, err := netip.ParseAddrPort(c.RemoteAddr().String())

@@ -50,7 +50,23 @@ type logLine struct {
 // killed when the test ends, if it still runs.
 func (in *instance) serve(t testing.TB, flags ...string) *service {
 	t.Helper()
-	argv := append([]string{"serve", "--config", in.config, "--state", in.state, "--log-format", "json"}, flags...)
+	s := in.start(t, append([]string{"serve"}, flags...)...)
+	ready := s.waitLog(t, func(l logLine) bool { return l.Msg == "serving" })
+	s.proxy, s.admin = ready.Listen, ready.Admin
+	return s
+}
+
+// startSigner starts "larder ca serve" and returns its address.
+func (in *instance) startSigner(t testing.TB, args ...string) string {
+	t.Helper()
+	s := in.start(t, args...)
+	return s.waitLog(t, func(l logLine) bool { return l.Msg == "signing" }).Listen
+}
+
+// start starts a larder that serves until it is ended, with its log in JSON.
+func (in *instance) start(t testing.TB, args ...string) *service {
+	t.Helper()
+	argv := append(args, "--config", in.config, "--state", in.state, "--log-format", "json")
 	s := &service{instance: in, cmd: exec.Command(in.larder, argv...), done: make(chan struct{})}
 	s.cmd.Dir = in.dir
 	s.cmd.Env = hermetic(in.dir)
@@ -68,11 +84,9 @@ func (in *instance) serve(t testing.TB, flags ...string) *service {
 		_ = s.cmd.Process.Kill() // it may have ended already
 		<-s.done
 		if t.Failed() {
-			t.Logf("log of larder serve:\n%s", s.log())
+			t.Logf("log of larder %v:\n%s", args, s.log())
 		}
 	})
-	ready := s.waitLog(t, func(l logLine) bool { return l.Msg == "serving" })
-	s.proxy, s.admin = ready.Listen, ready.Admin
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -55,6 +56,8 @@ type nodeOptions struct {
 	names []string
 	// passphraseFile opens the root key if it is encrypted; "" for none.
 	passphraseFile string
+	// ticketSecret is shared with other nodes; nil for keys of its own.
+	ticketSecret []byte
 }
 
 // openNode opens everything a larder needs but its listeners. On an error what
@@ -81,6 +84,7 @@ func openNode(paths daemon.Paths, p *policy.Policy, logger *slog.Logger, o nodeO
 	if err := n.openCache(); err != nil {
 		return n, err
 	}
+	n.closers = append(n.closers, n.tend())
 	return n, nil
 }
 
@@ -151,7 +155,7 @@ func (n *node) openCache() error {
 	if err != nil {
 		return fmt.Errorf("prepare the proxy: %w", err)
 	}
-	return nil
+	return n.setTicketKeys(time.Now())
 }
 
 // newUpstream makes the way to the origins out of the settings.

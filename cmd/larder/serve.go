@@ -26,7 +26,7 @@ import (
 
 type serveFlags struct {
 	config, state, listen, admin string
-	passphraseFile               string
+	passphraseFile, ticketFile   string
 	drain                        time.Duration
 	offline                      bool
 	log                          logFlags
@@ -51,6 +51,7 @@ under way finish (--drain), a second one ends at once.`,
 	fl.StringVar(&f.listen, "listen", "", "proxy `address`, in place of the configuration's")
 	fl.StringVar(&f.admin, "admin", "", "admin `address`, in place of the configuration's; off to have none")
 	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "`file` whose first line opens the CA's root key, if that is encrypted")
+	fl.StringVar(&f.ticketFile, "ticket-key-file", "", "`file` with a secret that nodes share (openssl rand -hex 32): each resumes the TLS sessions of the others")
 	fl.DurationVar(&f.drain, "drain", 30*time.Second, "how long what is under way may take to finish after SIGTERM")
 	fl.BoolVar(&f.offline, "offline", false, "fetch nothing: serve what is stored whatever its age, 504 for the rest")
 	f.log.register(fl)
@@ -129,6 +130,10 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tickets, err := readTicketSecret(s.flags.ticketFile)
+	if err != nil {
+		return err
+	}
 	s.proxy, err = listen("proxy", cmp.Or(s.flags.listen, settings.Listen), "--listen")
 	if err != nil {
 		return err
@@ -148,7 +153,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	names, err := proxyNames(settings.Listeners)
 	if err == nil {
-		s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true, auth: true, names: names, passphraseFile: s.flags.passphraseFile})
+		s.node, err = openNode(paths, p.Policy, s.logger, nodeOptions{offline: s.flags.offline, withoutStore: true, auth: true, names: names, passphraseFile: s.flags.passphraseFile, ticketSecret: tickets})
 	}
 	if err == nil {
 		err = s.prepareListeners()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -34,11 +35,7 @@ func (n *node) openTrust() error {
 	}
 	n.ca = a
 	n.closers = append(n.closers, a)
-	if err := n.writeTrust(); err != nil {
-		return err
-	}
-	n.closers = append(n.closers, n.tendTrust())
-	return nil
+	return n.writeTrust()
 }
 
 // passphrase reads the file when it is needed; without one there is none.
@@ -84,9 +81,9 @@ func (t *tender) Close() error {
 	return nil
 }
 
-// tendTrust calls refreshTrust every trustInterval until it is closed. What
-// fails is said once, not each minute.
-func (n *node) tendTrust() *tender {
+// tend keeps trust and ticket keys up to date every trustInterval until it is
+// closed. What fails is said once, not each minute.
+func (n *node) tend() *tender {
 	ctx, stop := context.WithCancel(context.Background())
 	t := &tender{stop: stop}
 	t.done.Go(func() {
@@ -99,9 +96,9 @@ func (n *node) tendTrust() *tender {
 				return
 			case <-ticker.C:
 			}
-			err := n.refreshTrust()
+			err := errors.Join(n.refreshTrust(), n.setTicketKeys(time.Now()))
 			if err != nil && err.Error() != said {
-				n.logger.Error("the certificate authority cannot be refreshed", "err", err)
+				n.logger.Error("certificates and keys cannot be kept up to date", "err", err)
 			}
 			said = ""
 			if err != nil {
