@@ -191,8 +191,8 @@ func (f *folder) request(wanted constraints) ([]byte, error) {
 }
 
 // install puts what a root has signed into use, with the key that waits if the
-// bundle has none.
-func (f *folder) install(data []byte) (*issuer, error) {
+// bundle has none, unless check has something against it.
+func (f *folder) install(data []byte, check func(*issuer) error) (*issuer, error) {
 	b, err := parseBundle(data)
 	if err != nil {
 		return nil, err
@@ -208,6 +208,9 @@ func (f *folder) install(data []byte) (*issuer, error) {
 		}
 	}
 	i, err := b.issuer()
+	if err == nil {
+		err = check(i)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func loadRoots(f *folder) (roots, error) {
 func checkRoot(cert *x509.Certificate, path, remedy, folder string) error {
 	now := time.Now()
 	switch {
-	case !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0:
+	case !cert.IsCA || !maySign(cert):
 		return &FileError{path, "is no certificate of an authority", remedy, nil}
 	case cert.CheckSignatureFrom(cert) != nil:
 		return &FileError{path, "is not signed by itself: it is no root, or it is damaged", remedy, nil}
@@ -78,6 +78,13 @@ func checkRoot(cert *x509.Certificate, path, remedy, folder string) error {
 		return &FileError{path, "is not valid before " + cert.NotBefore.UTC().Format(time.RFC3339), "set the clock of this machine", nil}
 	}
 	return nil
+}
+
+// maySign reports whether a certificate's key usage allows it to sign others. One
+// without the extension, as openssl req -x509 makes it, may do anything (RFC 5280,
+// Section 6.1.4 (n)).
+func maySign(cert *x509.Certificate) bool {
+	return cert.KeyUsage == 0 || cert.KeyUsage&x509.KeyUsageCertSign != 0
 }
 
 // createRoot makes the key and the certificate of a new root.

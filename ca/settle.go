@@ -127,14 +127,27 @@ func (a *Authority) askSigner(f *folder, wanted constraints) (*issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the signer for an intermediate certificate: %w", err)
 	}
-	renewed, err := f.install(answer)
+	renewed, err := f.install(answer, func(i *issuer) error { return i.answers(wanted) })
 	if err != nil {
 		return nil, fmt.Errorf("install what the signer returned: %w", err)
 	}
-	if !renewed.bounds.covers(wanted) {
-		return nil, errors.New("the signer permits less than the policy intercepts")
-	}
 	return renewed, nil
+}
+
+// answers returns an error unless an intermediate is constrained as it was asked
+// for. Nobody looks at what a signer returns, as an operator does who installs a
+// file.
+func (i *issuer) answers(wanted constraints) error {
+	switch {
+	case !i.bounds.covers(wanted):
+		return errors.New("it permits less than the policy intercepts")
+	case i.bounds.unbounded && !wanted.unbounded:
+		return &FileError{
+			"the certificate", "is constrained to no names, and the request asks for constraints",
+			`if the signer is cfssl: "copy_extensions": true in the profile that signs for nodes`, nil,
+		}
+	}
+	return nil
 }
 
 // adopt makes an intermediate the one that signs. Leaves of before stay in use,

@@ -170,6 +170,11 @@ func notes(s ca.Status, now time.Time) []string {
 			list = append(list, fmt.Sprintf("WARNING: %s ends on %s", cert.Subject.CommonName, day(cert.NotAfter)))
 		}
 	}
+	for _, root := range s.Roots {
+		if root.KeyUsage == 0 {
+			list = append(list, fmt.Sprintf("note: %s has no key usage: Python 3.13 and others that verify strictly refuse such a root", root.Subject.CommonName))
+		}
+	}
 	if len(s.Chain) == 0 && len(s.Roots) > 0 {
 		list = append(list, "no intermediate yet: larder makes it when it starts")
 	}
