@@ -19,6 +19,7 @@ import (
 // caFlags say which authority the commands are about.
 type caFlags struct {
 	config, state, passphraseFile string
+	permit                        []string
 }
 
 func newCA() *cobra.Command {
@@ -35,12 +36,13 @@ at once with SIGHUP.`,
 	fl.StringVar(&f.config, "config", "", "configuration `file`: certificates are constrained to the hosts that it intercepts")
 	fl.StringVar(&f.state, "state", "", "state `folder` with the CA in it")
 	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "`file` whose first line encrypts or opens the root key")
+	fl.StringSliceVar(&f.permit, "permit", nil, "`name` or address that certificates may be for besides those hosts, such as one of a node's TLS listener; may be repeated")
 	cmd.AddCommand(newCAInit(&f), newCAShow(&f), newCARotate(&f), newCALog(&f), newCAIssueNode(&f), newCAServe(&f))
 	return cmd
 }
 
-// keeper returns who works on the authority, and the names that the policy
-// intercepts.
+// keeper returns who works on the authority, and the names that a larder with
+// this configuration has to sign for.
 func (f *caFlags) keeper() (ca.Keeper, []string, error) {
 	p, err := loadPolicy(f.config)
 	if err != nil {
@@ -54,7 +56,15 @@ func (f *caFlags) keeper() (ca.Keeper, []string, error) {
 	if err != nil {
 		return ca.Keeper{}, nil, err
 	}
-	return ca.Keeper{Dir: paths.CA(), Passphrase: passphrase(f.passphraseFile)}, p.Interceptable(), nil
+	permitted := p.Interceptable()
+	if permitted != nil {
+		names, err := proxyNames(p.Settings().Listeners)
+		if err != nil {
+			return ca.Keeper{}, nil, err
+		}
+		permitted = slices.Concat(permitted, names, f.permit)
+	}
+	return ca.Keeper{Dir: paths.CA(), Passphrase: passphrase(f.passphraseFile)}, permitted, nil
 }
 
 func newCAShow(f *caFlags) *cobra.Command {
