@@ -49,6 +49,9 @@ func clientOf(ctx context.Context) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	addr = addr.Unmap().WithZone("")
+	if addr.IsLoopback() {
+		return netip.Addr{}, false // the machine's own jobs, all of them
+	}
 	if addr.Is6() {
 		network, err := addr.Prefix(64)
 		return network.Addr(), err == nil
