@@ -36,7 +36,7 @@ func (w *world) enter(e Entrance) string {
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := w.server.ServeEntrance(l, e, func(x Exchange) { w.exchanges <- x }); err != nil {
+		if err := w.server.ServeEntrance(l, e, w.note); err != nil {
 			w.t.Errorf("ServeEntrance: %v", err)
 		}
 	})
