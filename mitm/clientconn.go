@@ -181,6 +181,10 @@ type listener struct {
 
 	recorder *Recorder // nil: nothing is recorded
 
+	// uncounted tells of whom connections count only once a header has said whose
+	// they are; nil: of nobody.
+	uncounted func(netip.Addr) bool
+
 	closing sync.Once
 	closed  error
 }
@@ -232,6 +236,9 @@ func (l *listener) accept() (net.Conn, netip.Prefix, error) {
 		raw, err := l.Listener.Accept()
 		if err != nil {
 			return nil, netip.Prefix{}, err
+		}
+		if l.uncounted != nil && l.uncounted(ipOf(raw.RemoteAddr())) {
+			return raw, netip.Prefix{}, nil // places bounds them all the same
 		}
 		if of, ok := l.server.clients.enter(raw.RemoteAddr()); ok {
 			return raw, of, nil

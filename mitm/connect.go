@@ -65,7 +65,10 @@ func (s *Server) connectTunnel(w http.ResponseWriter, r *http.Request, a authori
 	}
 	// net/http takes a client's half-close for its leaving; here it may be all
 	// that the client has to say. The dial has a timeout of its own.
-	origin, err := s.options.Upstream.DialContext(context.WithoutCancel(r.Context()), "tcp", a.String())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	defer context.AfterFunc(s.base, cancel)()
+	origin, err := s.options.Upstream.DialContext(ctx, "tcp", a.String())
 	if err != nil {
 		return err
 	}

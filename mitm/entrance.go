@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -43,13 +44,13 @@ func (e *Entrance) plain() bool {
 	return e.Mode == policy.ListenProxy && len(e.Balancers) == 0
 }
 
-func (e *Entrance) fromBalancer(c *clientConn) bool {
-	for _, p := range e.Balancers {
-		if p.Contains(c.asker.Addr.Unmap().WithZone("")) {
-			return true
-		}
+// isBalancer reports whether connections from an address must begin with a header.
+func (e *Entrance) isBalancer(a netip.Addr) bool {
+	if e.Mode.Transparent() {
+		return false
 	}
-	return false
+	a = a.Unmap().WithZone("")
+	return slices.ContainsFunc(e.Balancers, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // serveEntrance accepts connections that larder has something to do with before
@@ -135,14 +136,12 @@ func (s *Server) admit(c *clientConn, e *Entrance, front *handoff, x *exchange) 
 
 // preamble reads what comes before the proxy protocol proper.
 func (s *Server) preamble(c *clientConn, e *Entrance, x *exchange) error {
-	if e.fromBalancer(c) {
+	if e.isBalancer(c.asker.Addr) {
 		if err := s.readProxyHeader(c); err != nil {
 			return &requestError{fmt.Errorf("PROXY protocol header from %s: %w", c.remote, err)}
 		}
-		if c.source != nil {
-			if err := s.countAs(c, c.source); err != nil {
-				return err
-			}
+		if err := s.countAs(c, c.RemoteAddr()); err != nil {
+			return err
 		}
 		x.Client, x.who = c.remote, c.asker
 	}

@@ -82,7 +82,7 @@ func (s *Server) proceed(c *clientConn, a authority, x *exchange, kind opening, 
 	case s.mayTunnel(c, a) && x.offline:
 		x.drop(c, ErrOffline)
 	case s.mayTunnel(c, a):
-		origin, err := s.options.Upstream.DialContext(context.Background(), "tcp", a.String())
+		origin, err := s.options.Upstream.DialContext(s.base, "tcp", a.String())
 		if err != nil {
 			x.drop(c, err)
 			return
@@ -141,7 +141,7 @@ func (s *Server) peek(c *clientConn) (opening, error) {
 // TLS and a tunnel; if it is the client, it is judged as ever: waiting is no
 // way past the policy.
 func (s *Server) openSilent(c *clientConn, a authority, x *exchange) {
-	origin, err := s.options.Upstream.DialContext(context.Background(), "tcp", a.String())
+	origin, err := s.options.Upstream.DialContext(s.base, "tcp", a.String())
 	if err != nil {
 		x.drop(c, err)
 		return

@@ -97,7 +97,7 @@ func (o *origin) inject(r *http.Request) (sent *http.Request, injected bool) {
 	if c == nil || r.URL.Scheme != "https" || !o.Injects(r.Method) {
 		return r, false
 	}
-	if _, own := r.Header["Authorization"]; own || !ownAuthority(r) {
+	if _, own := r.Header["Authorization"]; own || !ownAuthority(r) || mayMean(r) {
 		return r, false
 	}
 	out := new(*r)
@@ -107,6 +107,17 @@ func (o *origin) inject(r *http.Request) (sent *http.Request, injected bool) {
 	}
 	out.Header["Authorization"] = []string{c.field}
 	return out, true
+}
+
+// mayMean reports whether a request may mean another method than it has: by a field
+// that frameworks obey, by a body, or by what follows once the protocol is another.
+func mayMean(r *http.Request) bool {
+	for _, name := range []string{"Upgrade", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override"} {
+		if _, ok := r.Header[name]; ok {
+			return true
+		}
+	}
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Body != nil && r.Body != http.NoBody
 }
 
 // ownAuthority reports whether Host says what the target does. Whoever calls

@@ -81,7 +81,8 @@ func (u *Upstream) checkTarget(ctx context.Context, address string) error {
 	defer cancel()
 	addrs, err := u.resolver.lookup(ctx, to.host)
 	if err != nil {
-		return nil // whatever it is, it is not this machine
+		// The parent may know a name that larder does not, and be on this machine.
+		return fmt.Errorf("%w: %s cannot be looked up, and port %d is one of larder's own", ErrLoop, to.host, to.port)
 	}
 	for _, ap := range to.at(addrs) {
 		if u.isOwn(ap) {

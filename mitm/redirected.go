@@ -125,7 +125,7 @@ func (s *Server) mayReach(c *clientConn, a authority, dst netip.AddrPort, hidden
 	if x.isOffline() {
 		return ErrOffline
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.options.Upstream.options.DialTimeout)
+	ctx, cancel := context.WithTimeout(s.base, s.options.Upstream.options.DialTimeout)
 	defer cancel()
 	found, err := s.options.Upstream.resolvesTo(ctx, a, dst.Addr())
 	if err == nil && !found {
@@ -164,7 +164,7 @@ func (s *Server) tunnelTo(c *clientConn, dst netip.AddrPort, x *exchange) {
 		x.drop(c, ErrOffline)
 		return
 	}
-	origin, err := s.options.Upstream.DialContext(context.Background(), "tcp", dst.String())
+	origin, err := s.options.Upstream.DialContext(s.base, "tcp", dst.String())
 	if err != nil {
 		c.abort() // as if the destination had
 		x.drop(c, err)

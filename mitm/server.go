@@ -34,6 +34,10 @@ type Server struct {
 	buffers sync.Pool  // of *[]byte, copyBuffer long
 	gathers sync.Pool  // of *[]byte, gatherSize long
 
+	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
+	base   context.Context
+	cutAll context.CancelFunc
+
 	places  chan struct{} // one per open connection
 	clients *clients
 	away    chan struct{} // one per connection that is turned away
@@ -75,6 +79,7 @@ func New(o Options) (*Server, error) {
 		conns:     map[*clientConn]struct{}{},
 		listeners: map[*listener]struct{}{},
 	}
+	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
@@ -145,6 +150,9 @@ func (s *Server) ServeEntrance(l net.Listener, e Entrance, observe func(Exchange
 func (s *Server) serve(l net.Listener, e *Entrance, observe func(Exchange), r *Recorder) error {
 	left := new(count)
 	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), recorder: r}
+	if e != nil {
+		accepting.uncounted = e.isBalancer
+	}
 	if !s.start(accepting) {
 		_ = l.Close() // nothing was accepted
 		return nil
@@ -206,6 +214,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.hurry()
 	}
 	err := s.drain(ctx)
+	if err == nil {
+		err = s.setups.drain(ctx) // one may be dialling
+	}
 	if err != nil {
 		s.cut()
 	}
@@ -268,6 +279,7 @@ func (s *Server) drainServer(ctx context.Context, h *http.Server) error {
 
 // cut closes every connection, upon which handlers and tunnels end.
 func (s *Server) cut() {
+	s.cutAll()
 	_ = s.proxy.Close() // whatever fails to close is closed below
 	_ = s.opened.Close()
 	for _, c := range s.connections() {

@@ -81,7 +81,7 @@ func (s *Server) tunnelSOCKS(c *clientConn, a authority, x *exchange) {
 		x.drop(c, ErrOffline)
 		return
 	}
-	origin, err := s.options.Upstream.DialContext(context.Background(), "tcp", a.String())
+	origin, err := s.options.Upstream.DialContext(s.base, "tcp", a.String())
 	if err != nil {
 		socksReply(c, socksReplyFor(err))
 		x.drop(c, err)
