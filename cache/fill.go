@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/textproto"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -518,6 +519,11 @@ func (f *fill) add(p []byte) error {
 	if !f.held || size > holdLimit {
 		// After the first bytes are there, so that they go out with the header.
 		f.decide(shared)
+	}
+	if size == int64(len(p)) {
+		// Where there is but one core, an upstream that is quick would keep it until
+		// the scheduler steps in after 10 ms, and the clients without a byte.
+		runtime.Gosched()
 	}
 	return err
 }
