@@ -174,7 +174,7 @@ func (c *Cache) Invalidate(target *url.URL) {
 
 // InvalidateUnder is Invalidate for a target whose key was made under rule.
 func (c *Cache) InvalidateUnder(target *url.URL, rule *Rule) {
-	key := primaryKey(target, rule.DropQuery)
+	key := primaryKey(target, rule)
 	c.flights.outdate(key)
 	c.dropParts(c.parts.forgetTarget(key))
 	c.drop(key)

@@ -114,6 +114,7 @@ func (m *record) response() archive.Response {
 	r := archive.Response{
 		URL: m.url, Status: m.status, Requested: m.requested, Received: m.received,
 		Header: m.header, Select: selectMap(m.selectors),
+		Partition: m.partition,
 	}
 	if m.etag != m.header.Get("Etag") {
 		r.ETag = m.etag
@@ -293,6 +294,9 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	if limit := i.store.MaxObject(rule.keeping()); i.size > limit {
 		return fmt.Errorf("the objects of rule %s may take %d bytes together, and this one alone has %d", rule.Name, rule.MaxStore, i.size), nil
 	}
+	if r.Partition != rule.Partition {
+		return fmt.Errorf("it was fetched with other changes to the request header than rule %s makes", rule.Name), nil
+	}
 	rec, set, request := importedRecord(r, rule)
 	if need := selecting(rule, request, rec.header); !containsAll(set, need) {
 		return fmt.Errorf("responses of its URL are kept apart by %s, of which the archive does not say all", strings.Join(need, ", ")), nil
@@ -301,7 +305,7 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 		i.done.Present++
 		return nil, nil
 	}
-	key, err := i.cache.storageKey(primaryKey(u, rule.DropQuery), rule, set, request)
+	key, err := i.cache.storageKey(primaryKey(u, rule), rule, set, request)
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +324,7 @@ func importedRecord(r *archive.Response, rule *Rule) (rec *record, set []string,
 	rec = &record{
 		kind: kindObject, status: r.Status, url: r.URL, requested: r.Requested, received: r.Received,
 		etag: cmp.Or(r.ETag, fields.Get("Etag")), lastModified: cmp.Or(r.LastModified, fields.Get("Last-Modified")),
-		header: fields, selectors: selectorsOf(set, request),
+		header: fields, selectors: selectorsOf(set, request), partition: r.Partition,
 	}
 	return rec, set, request
 }
@@ -337,7 +341,7 @@ func selecting(rule *Rule, request, response http.Header) []string {
 
 // present reports whether a response at least as recent is stored in the place of rec.
 func (i *importer) present(u *url.URL, rule *Rule, rec *record, set []string, request http.Header) bool {
-	key := primaryKey(u, rule.DropQuery)
+	key := primaryKey(u, rule)
 	old := i.peek(key)
 	if old != nil && old.kind == kindVariants {
 		old = i.peek(variantKey(key, old.nonce, set, fieldSource(request)))

@@ -170,9 +170,9 @@ func (c *Catalogue) Find(ctx context.Context, target *url.URL) ([]Object, error)
 // primary is the key of a target URI under the rule in force.
 func (c *Catalogue) primary(target *url.URL) store.Key {
 	if rule := c.rules(target); rule != nil {
-		return primaryKey(target, rule.DropQuery)
+		return primaryKey(target, rule)
 	}
-	return primaryKey(target, nil)
+	return primaryKey(target, &Rule{})
 }
 
 // Removed counts what Remove has done so far.

@@ -42,7 +42,7 @@ func newExchange(c *Cache, w http.ResponseWriter, r *http.Request, rule *Rule) *
 	return &exchange{
 		c: c, w: w, r: r, rule: rule,
 		req:     requestDirectives(r.Header),
-		primary: primaryKey(r.URL, rule.DropQuery),
+		primary: primaryKey(r.URL, rule),
 	}
 }
 

@@ -357,7 +357,7 @@ func (f *fill) record() *record {
 	return &record{
 		kind: kindObject, status: f.status, url: target.String(), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
-		selectors: selectorsOf(f.set, f.sent.Header),
+		selectors: selectorsOf(f.set, f.sent.Header), partition: f.rule.Partition,
 	}
 }
 
@@ -382,7 +382,7 @@ func (f *fill) decide(v verdict) {
 
 // hand leaves the response to the leader, or closes it when there is none.
 func (f *fill) hand(v verdict, resp *http.Response) {
-	echo := f.mayEcho() && forbidden(f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
+	echo := f.mayEcho() && forbidden(f.rule, f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
 	f.c.withdraw(f, !echo)
 	if echo && f.readers.Load() > 1 {
 		f.keepEcho(resp)

@@ -34,7 +34,7 @@ func TestKeysThatAreAskedForAloneAreBounded(t *testing.T) {
 
 func TestVariantSetsAreBounded(t *testing.T) {
 	w := newWorld(t, web, http.NotFound)
-	primary := primaryKey(mustURL(t, "https://a.test/"), nil)
+	primary := primaryKey(mustURL(t, "https://a.test/"), &Rule{})
 	for i := range 3 * maxVariantSets {
 		if _, err := w.cache.storageKey(primary, immutable, []string{"x-" + strconv.Itoa(i)}, http.Header{}); err != nil {
 			t.Fatal(err)

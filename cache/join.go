@@ -89,6 +89,7 @@ func (x *exchange) keeper(sent *http.Request, resp *http.Response) *partKeeper {
 				kind: kindObject, status: http.StatusOK, url: target.String(), received: received,
 				etag: as.Header.Get("Etag"), lastModified: as.Header.Get("Last-Modified"),
 				header: storedHeader(as.Header, x.rule, received), selectors: selectorsOf(set, sent.Header),
+				partition: x.rule.Partition,
 			}},
 		},
 	}

@@ -234,7 +234,7 @@ func TestInvalidatedWhileJoining(t *testing.T) {
 	origin := &pieces{body: noise(1000), header: fields(`Etag: "a"`)}
 	w := newWorld(t, &Rule{Mode: Immutable, Vary: []string{"Accept"}}, origin.ServeHTTP)
 	w.ask("bytes=0-499")
-	primary := primaryKey(mustURL(t, w.origin.URL+"/x"), nil)
+	primary := primaryKey(mustURL(t, w.origin.URL+"/x"), &Rule{})
 	lock := &w.cache.variants[int(primary[0])%len(w.cache.variants)]
 	lock.Lock() // which joining needs for its key
 	w.get("/x", "Range", "bytes=500-")

@@ -11,10 +11,11 @@ import (
 
 // Domains keep the kinds of digest apart.
 const (
-	domainPrimary = "larder key 1"
-	domainVariant = "larder variant 1"
-	domainFlight  = "larder flight 1"
-	domainParts   = "larder parts 1"
+	domainPrimary   = "larder key 1"
+	domainPartition = "larder partition 1"
+	domainVariant   = "larder variant 1"
+	domainFlight    = "larder flight 1"
+	domainParts     = "larder parts 1"
 )
 
 // keyBuilder hashes a sequence of strings injectively: each goes in with its length
@@ -31,11 +32,17 @@ func (b *keyBuilder) sum() store.Key { return sha256.Sum256(b.buf) }
 // primaryKey is the primary cache key of RFC 9111, section 2, without the method,
 // since only GET is stored: scheme, host, port, path and query of the target URI.
 // Spellings that RFC 3986, section 6.2.2, calls equivalent give the same key;
-// upstream is always asked with the spelling of the client.
-func primaryKey(u *url.URL, dropQuery []string) store.Key {
+// upstream is always asked with the spelling of the client. The rule's partition
+// belongs to the key where there is one.
+func primaryKey(u *url.URL, rule *Rule) store.Key {
 	var space [512]byte
 	b := keyBuilder{buf: space[:0]}
-	b.add(domainPrimary)
+	if rule.Partition == "" {
+		b.add(domainPrimary)
+	} else {
+		b.add(domainPartition)
+		b.add(rule.Partition)
+	}
 	scheme := strings.ToLower(u.Scheme)
 	b.add(scheme)
 	b.add(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."))
@@ -51,8 +58,8 @@ func primaryKey(u *url.URL, dropQuery []string) store.Key {
 	b.add(normalEscapes(path))
 	query := u.RawQuery
 	present := query != "" || u.ForceQuery
-	if len(dropQuery) > 0 && query != "" {
-		query = withoutParameters(query, dropQuery)
+	if len(rule.DropQuery) > 0 && query != "" {
+		query = withoutParameters(query, rule.DropQuery)
 		present = query != ""
 	}
 	if present {

@@ -42,6 +42,8 @@ type record struct {
 	// selectors are the request fields that select the response among others of its
 	// URI, in the order of the key, with their normalised values.
 	selectors []selector
+	// partition is that of the rule under which it was fetched.
+	partition string
 	// date and lifetime are what dateOf and ownLifetime make of the header, where they
 	// were worked out before.
 	date     time.Time
@@ -93,6 +95,9 @@ func (m *record) encode() []byte {
 	for _, s := range m.selectors {
 		b = appendString(appendString(b, s.name), s.value)
 	}
+	if m.partition != "" {
+		b = appendString(b, m.partition)
+	}
 	return b
 }
 
@@ -118,6 +123,10 @@ func decodeRecord(data []byte) (*record, error) {
 		d.object(m)
 		if data[0] > metaVersion1 {
 			d.selectors(m)
+			if d.s != "" {
+				m.partition = d.str()
+				d.failed = d.failed || m.partition == ""
+			}
 		}
 	default:
 		return nil, errMeta

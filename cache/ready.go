@@ -41,7 +41,7 @@ func (c *Cache) Ready(target *url.URL, rule *Rule) (Ready, bool) {
 	if rule.Mode != Immutable || len(rule.Vary) > 0 {
 		return Ready{}, false
 	}
-	hot, ok := c.store.Hot(primaryKey(target, rule.DropQuery))
+	hot, ok := c.store.Hot(primaryKey(target, rule))
 	if !ok {
 		return Ready{}, false
 	}

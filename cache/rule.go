@@ -72,6 +72,10 @@ type Rule struct {
 	// Vary names request fields that belong to the key besides those that the
 	// response's Vary names.
 	Vary []string
+	// Partition keeps what is stored under the rule apart from what other rules store,
+	// but for those with the same one: what upstream is sent besides the client's own
+	// request may change what it answers. "" is one as well, that of most rules.
+	Partition string
 	// DropQuery names query parameters that are left out of the key; a trailing *
 	// matches any ending.
 	DropQuery []string

@@ -84,7 +84,8 @@ func spaced(s string) string {
 const maxKeyText = 256
 
 // keyText shows the secondary key of a response for Cache-Status (RFC 9211, section
-// 2.8): the request fields that select it, normalised. It is "" without any, under
+// 2.8): the request fields that select it, normalised, and without the value of one
+// that may hold a credential. It is "" without any, under
 // rules that choose the fields themselves, and for what no string can hold.
 func keyText(rule *Rule, request, response http.Header) string {
 	if rule.Mode != HTTP {
@@ -92,6 +93,10 @@ func keyText(rule *Rule, request, response http.Header) string {
 	}
 	var parts []string
 	for _, name := range keyFields(rule, request, response) {
+		if !mayBeShown(name) {
+			parts = append(parts, name)
+			continue
+		}
 		value, _ := strings.CutPrefix(fieldSource(request).normal(name), "=")
 		parts = append(parts, name+": "+value)
 	}

@@ -21,7 +21,7 @@ func storable(rule *Rule, sent *http.Request, resp *http.Response) (ok bool, why
 	if !cacheableStatus(rule, resp.StatusCode, cc) {
 		return false, "status"
 	}
-	if why := forbidden(sent, resp, cc); why != "" {
+	if why := forbidden(rule, sent, resp, cc); why != "" {
 		return false, why
 	}
 	if rule.Mode == HTTP && len(resp.Header["Set-Cookie"]) > 0 &&
@@ -76,7 +76,7 @@ func understood(status int) bool {
 
 // forbidden names what in request or response keeps a shared cache from storing. No
 // rule prevails over any of it.
-func forbidden(sent *http.Request, resp *http.Response, cc directives) string {
+func forbidden(rule *Rule, sent *http.Request, resp *http.Response, cc directives) string {
 	// 5.2.2.3: must-understand replaces no-store for a cache that knows the status.
 	if cc.has("no-store") && (!cc.has("must-understand") || !understood(resp.StatusCode)) {
 		return "no-store"
@@ -94,12 +94,12 @@ func forbidden(sent *http.Request, resp *http.Response, cc directives) string {
 			return "injected"
 		}
 	}
-	vary, any := varyFields(resp.Header)
-	if any {
+	if _, any := varyFields(resp.Header); any {
 		return "vary"
 	}
-	for _, name := range []string{"authorization", "cookie"} {
-		if slices.Contains(vary, name) && len(sent.Header[http.CanonicalHeaderKey(name)]) > 0 {
+	// What selects a response is kept with it, and a credential is not to be.
+	for _, name := range keyFields(rule, sent.Header, resp.Header) {
+		if IsSecret(name) && len(sent.Header[http.CanonicalHeaderKey(name)]) > 0 {
 			return "vary"
 		}
 	}

@@ -43,6 +43,11 @@ func TestStorable(t *testing.T) {
 		{"4.1: Vary *", immutable, none, 200, fields("Vary: Accept, *"), "vary"},
 		{"4.1: Vary by who asks", immutable, auth, 200, fields("Vary: Authorization", "Cache-Control: public"), "vary"},
 		{"4.1: Vary by who asks, when nobody says", immutable, none, 200, fields("Vary: Authorization"), ""},
+		{"4.1: nor by a credential of another name", web, fields("X-Api-Key: s3cret"), 200, fields("Vary: x-api-key", "Cache-Control: max-age=60"), "vary"},
+		{"4.1: one of several", immutable, fields("Private-Token: s3cret"), 200, fields("Vary: Accept, Private-Token"), "vary"},
+		{"4.1: which nobody sends", web, none, 200, fields("Vary: X-Api-Key", "Cache-Control: max-age=60"), ""},
+		{"4.1: which nothing is selected by", web, fields("X-Api-Key: s3cret"), 200, fields("Vary: Accept", "Cache-Control: max-age=60"), ""},
+		{"a rule that selects by a credential", &Rule{Mode: Immutable, Vary: []string{"X-Auth-Token"}}, fields("X-Auth-Token: s3cret"), 200, none, "vary"},
 		{"a stream of events has no end", immutable, none, 200, fields("Content-Type: text/event-stream; charset=utf-8"), "stream"},
 
 		{"3: freshness", web, none, 200, fields("Cache-Control: max-age=60"), ""},

@@ -33,6 +33,8 @@ type Policy interface {
 	ConnectUnnamed(c policy.Client, address netip.Addr, port int) policy.Decision
 	// Classify decides on a client's request by its absolute target URI.
 	Classify(c policy.Client, method string, u *url.URL) policy.Decision
+	// Storing lists the rules under which responses from the host of u may be stored.
+	Storing(u *url.URL) []*policy.Rule
 	// MayTunnel reports whether no request of the client to host and port can be
 	// denied, so that bytes which cannot be looked into may go there.
 	MayTunnel(c policy.Client, host string, port int) bool

@@ -75,12 +75,9 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 func (s *Server) invalidate(r *http.Request, res *http.Response, x *exchange) {
 	rules := s.rules.Load()
 	for _, target := range cache.Invalidated(r.Method, r.URL, res.StatusCode, res.Header) {
-		// Under the key that a GET of it has, whichever rule is for this method.
-		rule := rules.of(rules.policy.Classify(x.who, http.MethodGet, target)).cache
-		if rule == nil {
-			rule = &cache.Rule{}
+		for _, rule := range rules.keysOf(x.who, target) {
+			s.options.Cache.InvalidateUnder(target, rule)
 		}
-		s.options.Cache.InvalidateUnder(target, rule)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"larder/cache"
 )
 
 // leftOut stands for what may be a credential.
@@ -41,7 +43,7 @@ func (s *redaction) ModifyResponse(r *http.Response) error {
 func (s *redaction) cleanHeader(h http.Header) {
 	for name, values := range h {
 		for i := range values {
-			if isSecret(name) {
+			if cache.IsSecret(name) {
 				values[i] = leftOut
 				continue
 			}
@@ -52,25 +54,6 @@ func (s *redaction) cleanHeader(h http.Header) {
 	if _, _, err := mime.ParseMediaType(h.Get("Content-Type")); err != nil {
 		delete(h, "Content-Type")
 	}
-}
-
-// isSecret judges a field or query parameter by its name. That it takes some harmless
-// ones for secrets does no harm.
-func isSecret(name string) bool {
-	name = strings.ToLower(name)
-	switch name {
-	case "sig", "auth", "key", "code", "state", "policy", "key-pair-id", "pwd", "pass", "sid", "session", "www-authenticate", "authentication-info":
-		return true
-	}
-	for _, part := range []string{
-		"authorization", "cookie", "token", "secret", "password", "passwd", "signature", "credential", "api-key",
-		"apikey", "api_key", "access_key", "accesskey", "access-key", "session-id", "sessionid", "jwt", "otp", "x-jfrog-art-api",
-	} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return false
 }
 
 // withoutSecrets goes through a raw query, which stays as it was but for values.
@@ -91,7 +74,7 @@ func withoutSecrets(query string) string {
 		switch {
 		case !valued && err == nil:
 			b.WriteString(pair)
-		case err != nil || isSecret(decoded):
+		case err != nil || cache.IsSecret(decoded):
 			b.WriteString(name + "=" + url.QueryEscape(leftOut))
 		default:
 			b.WriteString(pair)

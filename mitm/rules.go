@@ -1,7 +1,12 @@
 package mitm
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"net/http"
+	"net/url"
+	"slices"
 	"sync"
 
 	"github.com/google/martian/v3"
@@ -41,6 +46,26 @@ func (s *ruleset) of(d policy.Decision) *rule {
 	return r.(*rule)
 }
 
+// keysOf lists rules that make all keys under which a response to a GET of target may
+// be stored, each key once: that of a GET by who, whichever rule is for other methods,
+// and those of other clients.
+func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
+	first := s.of(s.policy.Classify(who, http.MethodGet, target)).cache
+	if first == nil {
+		first = &cache.Rule{}
+	}
+	all := []*cache.Rule{first}
+	for _, p := range s.policy.Storing(target) {
+		r := s.of(policy.Decision{Rule: p}).cache
+		if !slices.ContainsFunc(all, func(o *cache.Rule) bool {
+			return o.Partition == r.Partition && slices.Equal(o.DropQuery, r.DropQuery)
+		}) {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 func newRule(p *policy.Rule) *rule {
 	r := &rule{name: p.Name, cache: newCacheRule(p)}
 	if r.cache != nil {
@@ -78,6 +103,7 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		NegativeTTL:          p.NegativeTTL,
 		Vary:                 p.Vary,
 		DropQuery:            p.DropQuery,
+		Partition:            partition(p.Request),
 		MaxObject:            p.MaxObject,
 		MaxStore:             p.MaxStore,
 		Pin:                  p.Pin,
@@ -85,6 +111,30 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		FillRanges:           p.FillRanges,
 		FinishFill:           finishFill(p.FinishFill),
 	}
+}
+
+// partition names what is fetched with changes to the request header, so that it is
+// kept apart from what is fetched with others: "" without any, else a digest, since
+// they may hold credentials.
+func partition(c policy.HeaderChanges) string {
+	if c.Empty() {
+		return ""
+	}
+	var b []byte
+	add := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	b = binary.AppendUvarint(b, uint64(len(c.Remove)))
+	for _, name := range c.Remove {
+		add(http.CanonicalHeaderKey(name))
+	}
+	for _, fields := range [][]policy.HeaderField{c.Set, c.Add} {
+		b = binary.AppendUvarint(b, uint64(len(fields)))
+		for _, f := range fields {
+			add(http.CanonicalHeaderKey(f.Name))
+			add(f.Value)
+		}
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 func finishFill(f policy.FinishFill) cache.FinishFill {

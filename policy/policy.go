@@ -82,6 +82,19 @@ func (p *Policy) Classify(c Client, method string, u *url.URL) Decision {
 	return p.classify(&q)
 }
 
+// Storing lists the rules under which responses from the host of u may be stored,
+// whichever client asks for what of it.
+func (p *Policy) Storing(u *url.URL) []*Rule {
+	var all []*Rule
+	p.index.first(normalizeHost(u.Hostname()), func(r *Rule) bool {
+		if r.Action.Stores() {
+			all = append(all, r)
+		}
+		return false
+	})
+	return all
+}
+
 func (p *Policy) classify(q *request) Decision {
 	var d Decision
 	d.Rule = p.index.first(q.host, func(r *Rule) bool {

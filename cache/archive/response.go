@@ -51,6 +51,9 @@ type Response struct {
 	// URL (RFC 9111, section 4.1) to their values; lower-case names. A field that
 	// the request did not have is here with the value null.
 	Select map[string]*string `json:"select,omitempty"`
+	// Partition is that of the rule under which the response was fetched, "" for most;
+	// a response is not for rules of another.
+	Partition string `json:"partition,omitempty"`
 }
 
 // Check returns what makes r unfit to be served, or nil.
