@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,10 +41,16 @@ func (busyError) Error() string {
 }
 func (busyError) Temporary() bool { return true }
 
-// Authenticator verifies credentials. It is safe for concurrent use.
+// Authenticator verifies credentials by what the files said when they were read. It
+// is safe for concurrent use.
 type Authenticator struct {
+	*verifier
+	book *book
+}
+
+// verifier is what all that were read one after the other have in common.
+type verifier struct {
 	key        []byte // of every keyed hash, made anew at each start
-	book       atomic.Pointer[book]
 	remembered *memory
 	queue      *queue
 	flights    singleflight.Group
@@ -54,7 +59,6 @@ type Authenticator struct {
 
 // book is what the files say at one moment.
 type book struct {
-	options   Options
 	passwords passwords
 	tokens    tokens
 }
@@ -62,37 +66,43 @@ type book struct {
 // digest is a keyed hash.
 type digest [sha256.Size]byte
 
-// Open reads the files. r gets the collectors of this package unless it is nil.
+// Open reads the files. r gets the collectors of this package unless it is nil, or
+// there is an error.
 func Open(o Options, r prometheus.Registerer) (*Authenticator, error) {
-	m, err := newMetrics(r)
+	v := &verifier{key: make([]byte, 32), remembered: newMemory(), queue: newQueue()}
+	_, _ = rand.Read(v.key) // never fails
+	a, err := v.read(o)
 	if err != nil {
 		return nil, err
 	}
-	a := &Authenticator{key: make([]byte, 32), remembered: newMemory(), queue: newQueue(), metrics: m}
-	_, _ = rand.Read(a.key) // never fails
-	return a, a.Reload(o)
+	if v.metrics, err = newMetrics(r); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
-// Reload reads the files, which may be others than before. An error leaves
-// everything as it was. What was verified under a hash that is still the user's
-// stays verified.
-func (a *Authenticator) Reload(o Options) error {
+// Reread reads the files, which may be others than before, for an Authenticator that
+// takes the place of this one, when its owner says so: credentials and the policy
+// for their users can be replaced in one step. What was verified under a hash that
+// is still the user's stays verified.
+func (a *Authenticator) Reread(o Options) (*Authenticator, error) { return a.read(o) }
+
+func (v *verifier) read(o Options) (*Authenticator, error) {
 	p, err := readPasswords(o.PasswordsFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	t, err := a.readTokens(o.TokensFile)
+	t, err := v.readTokens(o.TokensFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a.book.Store(&book{o, p, t})
-	return nil
+	return &Authenticator{v, &book{p, t}}, nil
 }
 
 // Challenges are the values of Proxy-Authenticate that ask for credentials of the
 // kinds that there are; nil if no files are.
 func (a *Authenticator) Challenges() []string {
-	b := a.book.Load()
+	b := a.book
 	var all []string
 	if len(b.passwords.all) > 0 || len(b.tokens) > 0 {
 		all = append(all, `Basic realm="larder", charset="UTF-8"`)
@@ -115,7 +125,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, client netip.Addr, fie
 func (a *Authenticator) authenticate(ctx context.Context, client netip.Addr, field string) (user, result string, err error) {
 	scheme, credentials, _ := strings.Cut(field, " ")
 	credentials = strings.Trim(credentials, " ")
-	b := a.book.Load()
+	b := a.book
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 		if user, ok := a.byToken(b, credentials); ok {
@@ -200,14 +210,14 @@ func (a *Authenticator) verify(ctx context.Context, client netip.Addr, b *book, 
 }
 
 // number is always the same for a name, and nobody can tell which.
-func (a *Authenticator) number(user string) uint64 {
-	d := a.keyed("name", user)
+func (v *verifier) number(user string) uint64 {
+	d := v.keyed("name", user)
 	return binary.LittleEndian.Uint64(d[:])
 }
 
 // keyed hashes parts under the key of this process, each with its length.
-func (a *Authenticator) keyed(parts ...string) (d digest) {
-	h := hmac.New(sha256.New, a.key)
+func (v *verifier) keyed(parts ...string) (d digest) {
+	h := hmac.New(sha256.New, v.key)
 	var length [8]byte
 	for _, p := range parts {
 		binary.LittleEndian.PutUint64(length[:], uint64(len(p)))

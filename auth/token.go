@@ -18,7 +18,7 @@ const maxToken = 1024
 // look-up tells is about that hash, whose key nobody knows.
 type tokens map[digest]string
 
-func (a *Authenticator) readTokens(path string) (tokens, error) {
+func (v *verifier) readTokens(path string) (tokens, error) {
 	t := tokens{}
 	if path == "" {
 		return t, nil
@@ -38,7 +38,7 @@ func (a *Authenticator) readTokens(path string) (tokens, error) {
 		} else if len(rest) < minToken || !isToken68(rest) {
 			return "a token has 16 to 1024 letters, digits or -._~+/, and = at its end", "make a line with: larder auth token NAME"
 		}
-		key := a.keyed("token", string(sum[:]))
+		key := v.keyed("token", string(sum[:]))
 		if _, twice := t[key]; twice {
 			return "the token has a line already", ""
 		}

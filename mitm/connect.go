@@ -41,10 +41,10 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, a authority, x 
 	if s.isStopping() {
 		return errStopping
 	}
-	if err := s.identify(r, x); err != nil {
+	rules := s.rules.Load()
+	if err := rules.access.identify(r, x); err != nil {
 		return err
 	}
-	rules := s.rules.Load()
 	decision := rules.policy.Connect(x.who, a.Host, a.Port)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {

@@ -113,7 +113,7 @@ func (s *Server) passes(err error) bool {
 // admit does with a new connection what its entrance asks for.
 func (s *Server) admit(c *clientConn, e *Entrance, front *handoff, x *exchange) {
 	carries := e.Mode == policy.ListenProxy || e.Mode == policy.ListenTLSProxy
-	if !carries && s.access.Load().Required {
+	if !carries && s.rules.Load().access.Required {
 		x.drop(c, errNoPlace)
 		return
 	}

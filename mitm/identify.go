@@ -34,10 +34,6 @@ type Access struct {
 	CertificateUser func(*x509.Certificate) (string, error)
 }
 
-// SetAccess replaces Options.Access for every request and CONNECT from now on. What
-// CONNECT has let in stays.
-func (s *Server) SetAccess(a Access) { s.access.Store(&a) }
-
 // unauthenticatedError is a request whose credentials are missing or wrong.
 type unauthenticatedError struct {
 	why        error
@@ -56,23 +52,22 @@ var (
 // identify takes the credentials off a request to the proxy, so that nothing behind
 // it ever sees them, and notes whose they are. Those of a request count more than the
 // certificate of its connection, which may be one for a whole machine.
-func (s *Server) identify(r *http.Request, x *exchange) error {
+func (a *Access) identify(r *http.Request, x *exchange) error {
 	fields := r.Header["Proxy-Authorization"]
 	delete(r.Header, "Proxy-Authorization")
-	access := s.access.Load()
-	if access.Authenticator != nil && len(fields) > 0 {
+	if a.Authenticator != nil && len(fields) > 0 {
 		if len(fields) > 1 {
 			return &requestError{errTwoFields}
 		}
-		user, err := access.Authenticator.Authenticate(r.Context(), x.who.Addr, fields[0])
+		user, err := a.Authenticator.Authenticate(r.Context(), x.who.Addr, fields[0])
 		if err != nil {
-			return access.refuse(err)
+			return a.refuse(err)
 		}
 		x.who.User, x.User = user, user
 		return nil
 	}
-	if access.Required && x.who.User == "" {
-		return access.refuse(nil)
+	if a.Required && x.who.User == "" {
+		return a.refuse(nil)
 	}
 	return nil
 }
@@ -107,7 +102,7 @@ func (e *busyError) Unwrap() error { return e.err }
 // certified notes the user of a connection whose TLS a listener has opened and whose
 // client certificate it has verified. Call it before the connection is served.
 func (c *clientConn) certified(certificate *x509.Certificate) error {
-	access := c.server.access.Load()
+	access := &c.server.rules.Load().access
 	if access.CertificateUser == nil {
 		return nil
 	}

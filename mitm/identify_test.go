@@ -197,20 +197,60 @@ func TestAccessThatIsNotRequired(t *testing.T) {
 		}
 	}
 	// As of a reload, for the next request.
-	w.server.SetAccess(Access{Authenticator: &fakeAuthenticator{}, Required: true})
+	w.server.SetPolicyAndAccess(parsePolicy(t, byUser), Access{Authenticator: &fakeAuthenticator{}, Required: true})
 	if res := w.ask(c, r, "GET http://open.test/ HTTP/1.1\r\nHost: open.test\r\n"); res.StatusCode != 407 {
 		t.Errorf("once it is required: %s", res.Status)
 	}
-	w.server.SetAccess(Access{Required: true, CertificateUser: func(*x509.Certificate) (string, error) { return "", nil }})
+	w.server.SetPolicyAndAccess(parsePolicy(t, byUser), Access{Required: true, CertificateUser: func(*x509.Certificate) (string, error) { return "", nil }})
 	if res := w.ask(c, r, "GET http://open.test/ HTTP/1.1\r\nHost: open.test\r\n"); res.StatusCode != 403 {
 		t.Errorf("where only a certificate would do: %s", res.Status)
+	}
+}
+
+// duringAuthentication does something while credentials are verified.
+type duringAuthentication struct {
+	fakeAuthenticator
+	do func()
+}
+
+func (d *duringAuthentication) Authenticate(ctx context.Context, client netip.Addr, field string) (string, error) {
+	d.do()
+	return d.fakeAuthenticator.Authenticate(ctx, client, field)
+}
+
+// TestPolicyAndAccessAreReplacedInOneStep: whom the old credentials let in the old
+// policy judges, also when both are replaced in between.
+func TestPolicyAndAccessAreReplacedInOneStep(t *testing.T) {
+	const denied = "presets: none\ndefault: deny\n"
+	w := newWorld(t, denied, map[string]string{"a.test:80": plainOrigin(t, func(http.ResponseWriter, *http.Request) {})}, nil)
+	after := Access{Authenticator: &fakeAuthenticator{}, Required: true}
+	before := Access{Required: true, Authenticator: &duringAuthentication{do: func() {
+		w.server.SetPolicyAndAccess(parsePolicy(t, denied), after)
+	}}}
+	for _, head := range []string{
+		"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n",
+		"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n",
+	} {
+		w.server.SetPolicyAndAccess(parsePolicy(t, byUser), before)
+		for _, want := range []int{200, 403} {
+			c := w.dial()
+			if res := w.ask(c, bufio.NewReader(c), head+credentialsOf("alice")); res.StatusCode != want {
+				t.Errorf("%q: %s, want %d", head, res.Status, want)
+			}
+		}
+	}
+	// The policy alone leaves the access as it is.
+	w.server.SetPolicy(parsePolicy(t, byUser))
+	c := w.dial()
+	if res := w.ask(c, bufio.NewReader(c), "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"); res.StatusCode != 407 {
+		t.Errorf("after SetPolicy, without credentials: %s", res.Status)
 	}
 }
 
 // TestCertificateNamesTheUserOfAConnection, unless a request brings credentials.
 func TestCertificateNamesTheUserOfAConnection(t *testing.T) {
 	s := &Server{}
-	s.SetAccess(Access{Required: true, Authenticator: &fakeAuthenticator{}, CertificateUser: func(c *x509.Certificate) (string, error) {
+	s.SetPolicyAndAccess(nil, Access{Required: true, Authenticator: &fakeAuthenticator{}, CertificateUser: func(c *x509.Certificate) (string, error) {
 		if c.Subject.CommonName == "" {
 			return "", errors.New("no name")
 		}
@@ -231,7 +271,7 @@ func TestCertificateNamesTheUserOfAConnection(t *testing.T) {
 			r.Header.Set("Proxy-Authorization", field)
 		}
 		x := s.begin(c, "GET", "")
-		if err := s.identify(r, x); err != nil || x.who.User != want || x.User != want || len(r.Header) > 0 {
+		if err := s.rules.Load().access.identify(r, x); err != nil || x.who.User != want || x.User != want || len(r.Header) > 0 {
 			t.Errorf("%q: %v, %+v", field, err, x.who)
 		}
 	}

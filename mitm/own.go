@@ -24,7 +24,7 @@ func (s *Server) ServeOwn(w http.ResponseWriter, r *http.Request) (stored bool) 
 	defer x.finish()
 	x.Client = r.RemoteAddr
 	x.target = r.URL
-	s.answer(w, r, r.URL, x)
+	s.answer(w, r, r.URL, s.rules.Load(), x)
 	return x.stored
 }
 

@@ -6,14 +6,25 @@ import "fmt"
 // them, or after an error none. Connections whose certificates would not be the
 // same any more are not used for further requests.
 func (u *Upstream) Reload() error {
+	commit, err := u.PrepareReload()
+	if err != nil {
+		return err
+	}
+	commit()
+	return nil
+}
+
+// PrepareReload is Reload up to where it cannot fail any more: what was read is in
+// force once commit is called, which may also be left.
+func (u *Upstream) PrepareReload() (commit func(), err error) {
 	rest, err := u.rest.read(nil)
 	if err != nil {
-		return fmt.Errorf("upstream.%w", err)
+		return nil, fmt.Errorf("upstream.%w", err)
 	}
 	origins := make([]secrets, len(u.origins))
 	for i, o := range u.origins {
 		if origins[i], err = o.read(rest.tls); err != nil {
-			return fmt.Errorf("upstream.hosts, entry %d: %w", i+1, err)
+			return nil, fmt.Errorf("upstream.hosts, entry %d: %w", i+1, err)
 		}
 	}
 	parents := make([]secrets, len(u.parents))
@@ -22,9 +33,14 @@ func (u *Upstream) Reload() error {
 			continue
 		}
 		if parents[i], err = p.read(); err != nil {
-			return fmt.Errorf("upstream.parents, entry %d: %w", i+1, err)
+			return nil, fmt.Errorf("upstream.parents, entry %d: %w", i+1, err)
 		}
 	}
+	return func() { u.replace(rest, origins, parents) }, nil
+}
+
+// replace puts what the files hold now in the place of what they held.
+func (u *Upstream) replace(rest secrets, origins, parents []secrets) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for i, p := range u.parents {
@@ -37,7 +53,6 @@ func (u *Upstream) Reload() error {
 	for i, o := range u.origins {
 		u.renew(o, origins[i])
 	}
-	return nil
 }
 
 // renew gives an origin what its files hold now. The caller holds mu.

@@ -23,7 +23,7 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodConnect:
 		s.serveConnect(w, r)
 	case r.URL.Scheme != "":
-		s.serveRequest(w, r, s.identify)
+		s.serveRequest(w, r, true)
 	default:
 		s.serveOrigin(w, r)
 	}
@@ -35,11 +35,8 @@ func (s *Server) serveOpened(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer s.active.leave()
-	s.serveRequest(w, r, known)
+	s.serveRequest(w, r, false) // who asks was found out when the connection was made
 }
-
-// known: who asks was found out when the connection was made.
-func known(*http.Request, *exchange) error { return nil }
 
 // serveOrigin answers requests to larder itself.
 func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
@@ -50,9 +47,9 @@ func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "larder: this is a proxy; set it as http_proxy and https_proxy", http.StatusNotFound)
 }
 
-// serveRequest carries out what policy says of one request, once identify has said
-// whose it is.
-func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify func(*http.Request, *exchange) error) {
+// serveRequest carries out what policy says of one request, of which it first finds
+// out whose it is if identify is true.
+func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify bool) {
 	recoverExpect(r)
 	c := connOf(r.Context())
 	x := s.begin(c, r.Method, "")
@@ -69,16 +66,18 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify f
 		return
 	}
 	x.target = target
-	if err := identify(r, x); err != nil {
-		x.reject(w, r, err)
-		return
+	rules := s.rules.Load()
+	if identify {
+		if err := rules.access.identify(r, x); err != nil {
+			x.reject(w, r, err)
+			return
+		}
 	}
-	s.answer(w, r, target, x)
+	s.answer(w, r, target, rules, x)
 }
 
-// answer carries out what policy says of a request for target.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL, x *exchange) {
-	rules := s.rules.Load()
+// answer carries out what rules say of a request for target.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL, rules *ruleset, x *exchange) {
 	decision := rules.policy.Classify(x.who, r.Method, target)
 	rule := rules.of(decision)
 	x.decided(decision, rule)

@@ -17,10 +17,12 @@ import (
 	"larder/policy"
 )
 
-// ruleset is one policy together with what the wire makes of its rules, each
-// made when it first decides.
+// ruleset is one policy together with who may use the proxy at all, and what the
+// wire makes of its rules, each made when it first decides. A request and a CONNECT
+// are judged by one ruleset from the first question to the last.
 type ruleset struct {
 	policy Policy
+	access Access
 	made   sync.Map // *policy.Rule → *rule
 }
 

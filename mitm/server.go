@@ -22,7 +22,6 @@ type Server struct {
 	options Options
 	metrics *metrics
 	rules   atomic.Pointer[ruleset]
-	access  atomic.Pointer[Access]
 
 	captures atomic.Pointer[[]*capture] // nil: none
 	tls      *tls.Config
@@ -83,8 +82,7 @@ func New(o Options) (*Server, error) {
 	s.ready, _ = o.Cache.(readyCache)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
-	s.SetPolicy(o.Policy)
-	s.SetAccess(o.Access)
+	s.SetPolicyAndAccess(o.Policy, o.Access)
 	s.tls = s.tlsConfig()
 	s.proxy = s.newHTTPServer(s.serveProxy, false)
 	s.opened = s.newHTTPServer(s.serveOpened, true)
@@ -120,7 +118,21 @@ func (s *Server) newHTTPServer(h http.HandlerFunc, h2 bool) *http.Server {
 
 // SetPolicy replaces the policy for every decision from now on. Connections,
 // transfers and tunnels that are under way go on.
-func (s *Server) SetPolicy(p Policy) { s.rules.Store(&ruleset{policy: p}) }
+func (s *Server) SetPolicy(p Policy) {
+	for {
+		old := s.rules.Load()
+		if s.rules.CompareAndSwap(old, &ruleset{policy: p, access: old.access}) {
+			return
+		}
+	}
+}
+
+// SetPolicyAndAccess is SetPolicy that replaces Options.Access too, in one step: no
+// request and no CONNECT is judged by one of the old and one of the new. What
+// CONNECT has let in stays.
+func (s *Server) SetPolicyAndAccess(p Policy, a Access) {
+	s.rules.Store(&ruleset{policy: p, access: a})
+}
 
 // Serve accepts connections from l until l is closed or Shutdown is called. What
 // is under way on the connections that were accepted goes on; those on which

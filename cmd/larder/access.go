@@ -18,21 +18,21 @@ func authFiles(s policy.Settings) auth.Options {
 }
 
 // readAccess reads the files of credentials, and returns who may use the proxy by
-// them. On an error what was read before still holds.
+// them. What was read before holds until the proxy is given it.
 func (n *node) readAccess(s policy.Settings) (mitm.Access, error) {
 	if s.Auth == nil || !n.options.auth {
 		return mitm.Access{}, nil
 	}
-	var err error
-	if n.auth == nil {
-		n.auth, err = auth.Open(authFiles(s), n.registry)
-	} else {
-		err = n.auth.Reload(authFiles(s))
+	read := func(o auth.Options) (*auth.Authenticator, error) { return auth.Open(o, n.registry) }
+	if n.auth != nil {
+		read = n.auth.Reread
 	}
+	a, err := read(authFiles(s))
 	if err != nil {
 		return mitm.Access{}, fmt.Errorf("prepare the proxy's authentication: %w", err)
 	}
-	access := mitm.Access{Authenticator: n.auth, Required: s.Auth.Required}
+	n.auth = a
+	access := mitm.Access{Authenticator: a, Required: s.Auth.Required}
 	if kind := s.Auth.CertificateUser; kind != "" {
 		access.CertificateUser = func(c *x509.Certificate) (string, error) { return auth.CertificateUser(c, kind) }
 	}

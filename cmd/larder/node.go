@@ -33,7 +33,7 @@ type node struct {
 	cache    *cache.Cache
 	upstream *mitm.Upstream
 	proxy    *mitm.Server
-	auth     *auth.Authenticator // nil: nobody is asked
+	auth     *auth.Authenticator // the last that was read; nil: none yet
 	logger   *slog.Logger
 	options  nodeOptions
 
@@ -196,26 +196,6 @@ func storeFailure(err error) error {
 		return withHint(wrapped, "a newer larder wrote %s: use that one, or choose another folder with --state", format.Dir)
 	}
 	return wrapped
-}
-
-// setPolicy makes p the policy of every request that comes from now on, and reads
-// the credentials again. Other settings of p but offline (addresses, store, upstream)
-// take effect at the next start.
-func (n *node) setPolicy(p *policy.Policy) error {
-	access, err := n.readAccess(p.Settings())
-	if err != nil {
-		return err
-	}
-	if err := n.ca.Permit(n.permitted(p)); err != nil {
-		return fmt.Errorf("renew the issuing certificate for the new policy: %w", err)
-	}
-	n.proxy.SetAccess(access)
-	if err := n.refreshTrust(); err != nil {
-		return err
-	}
-	n.proxy.SetPolicy(p)
-	n.setOffline(p.Settings())
-	return nil
 }
 
 // setOffline keeps everything from asking upstream, or ends that.

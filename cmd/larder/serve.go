@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"reflect"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,7 +20,6 @@ import (
 
 	"larder/admin"
 	"larder/daemon"
-	"larder/policy"
 )
 
 type serveFlags struct {
@@ -282,47 +280,4 @@ func (s *server) drain(signals <-chan os.Signal) error {
 			}
 		}
 	}
-}
-
-// readPolicy reads the policy again. The running one stays when the new one is wrong.
-func (s *server) readPolicy(context.Context) error {
-	before := s.node.policy.Settings()
-	p, err := policy.Load(s.config)
-	if err == nil {
-		err = s.node.upstream.Reload()
-	}
-	if err == nil {
-		err = s.node.setPolicy(p)
-	}
-	if err != nil {
-		s.logger.Error("reload failed, the old policy stays", "config", cmp.Or(s.config, "built in"), "err", err)
-		return err
-	}
-	s.logger.Info("policy reloaded", "config", cmp.Or(s.config, "built in"))
-	if late := startOnly(before, p.Settings()); len(late) > 0 {
-		s.logger.Warn("settings changed that take effect at the next start", "settings", late)
-	}
-	return nil
-}
-
-// startOnly names the settings in which two configurations differ and that a
-// reload does not change.
-func startOnly(a, b policy.Settings) []string {
-	var names []string
-	for _, s := range []struct {
-		name string
-		same bool
-	}{
-		{"listen", a.Listen == b.Listen},
-		{"listeners", reflect.DeepEqual(a.Listeners, b.Listeners)},
-		{"admin", reflect.DeepEqual(a.Admin, b.Admin)},
-		{"state", a.State == b.State},
-		{"store", reflect.DeepEqual(a.Store, b.Store)},
-		{"upstream", reflect.DeepEqual(a.Upstream, b.Upstream)},
-	} {
-		if !s.same {
-			names = append(names, s.name)
-		}
-	}
-	return names
 }
