@@ -74,7 +74,7 @@ func (b *bench) coldRound(ctx context.Context, t *target, id string) (fills, err
 	if err != nil {
 		return f, err
 	}
-	if err := touchFree(b.dir, 3*coldBatch*largeSize); err != nil { // of some, the kernel makes other use
+	if err := touchFree(b.dir, 16*coldBatch*largeSize); err != nil { // of some, the kernel makes other use
 		return f, err
 	}
 	var got int64
@@ -173,7 +173,7 @@ func (b *bench) crowdRound(ctx context.Context, t *target, path string) (r crowd
 	if err != nil {
 		return r, err
 	}
-	if err := touchFree(b.dir, 3*largeSize); err != nil {
+	if err := touchFree(b.dir, 16*largeSize); err != nil {
 		return r, err
 	}
 	first := make([]float64, crowdSize)
