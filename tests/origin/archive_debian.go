@@ -2,7 +2,6 @@ package origin
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -28,18 +27,12 @@ type Archive struct {
 	options ArchiveOptions
 	key     *archiveKey
 
+	tree *Tree
+
 	mu         sync.Mutex // guards what follows
-	served     map[string]dated
-	old        [][]byte // every Packages before the newest
+	old        [][]byte   // every Packages before the newest
 	newest     []byte
 	generation int
-	delay      map[string]time.Duration
-}
-
-// dated is a file and when it was last changed.
-type dated struct {
-	file
-	modified time.Time
 }
 
 // NewArchive serves an archive below prefix on hosts, mirrors of each other. It is
@@ -49,12 +42,9 @@ func NewArchive(s *Server, prefix string, o ArchiveOptions, hosts ...string) (*A
 	if err != nil {
 		return nil, err
 	}
-	a := &Archive{prefix: prefix, options: o, key: key, served: make(map[string]dated), delay: make(map[string]time.Duration)}
+	a := &Archive{prefix: prefix, options: o, key: key, tree: NewTree(s, hosts...)}
 	if a.Keyring, err = key.keyring(); err != nil {
 		return nil, err
-	}
-	for _, host := range hosts {
-		s.Handle(host, a)
 	}
 	return a, nil
 }
@@ -66,9 +56,7 @@ func (a *Archive) Publish(packages ...Package) error {
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	maps.Copy(a.served, next)
+	a.tree.put(next)
 	return nil
 }
 
@@ -87,42 +75,12 @@ func (a *Archive) PublishHalf(packages ...Package) (rest func(), err error) {
 			delete(next, name)
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	maps.Copy(a.served, next)
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		maps.Copy(a.served, later)
-	}, nil
+	a.tree.put(next)
+	return func() { a.tree.put(later) }, nil
 }
 
 // Delay has requests for a path below the prefix answered so much later.
-func (a *Archive) Delay(path string, by time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.delay[a.prefix+path] = by
-}
-
-// ServeHTTP implements http.Handler.
-func (a *Archive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mu.Lock()
-	f, ok := a.served[r.URL.Path]
-	delay := a.delay[r.URL.Path]
-	a.mu.Unlock()
-	if delay > 0 {
-		select {
-		case <-time.After(delay):
-		case <-r.Context().Done():
-			return
-		}
-	}
-	if !ok {
-		http.NotFound(w, r)
-		return
-	}
-	f.serveAt(w, r, f.modified)
-}
+func (a *Archive) Delay(path string, by time.Duration) { a.tree.Delay(a.prefix+path, by) }
 
 // next makes the files of the next generation.
 func (a *Archive) next(packages []Package) (map[string]dated, error) {
