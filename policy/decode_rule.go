@@ -113,6 +113,10 @@ func (d *ruleDecoder) fields() []field {
 		{"offline", func(v *yaml.Node) { d.flag(v, "offline", &r.Offline) }},
 		{"fill_ranges", func(v *yaml.Node) { d.flag(v, "fill_ranges", &r.FillRanges) }},
 		{"finish_fill", d.finishFill},
+		{"authorized", d.authorized},
+		{"recheck_ttl", func(v *yaml.Node) { d.duration(v, "recheck_ttl", &r.RecheckTTL) }},
+		{"recheck_scope", d.recheckScope},
+		{"recheck_at", d.recheckAt},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}

@@ -163,6 +163,9 @@ func storingWords(r *Rule) string {
 	if len(r.DropQuery) > 0 {
 		parts = append(parts, "Query parameters "+strings.Join(r.DropQuery, ", ")+" are not part of the key.")
 	}
+	if words := r.authorizedWords(); words != "" {
+		parts = append(parts, words)
+	}
 	if r.Offline {
 		parts = append(parts, "But upstream is never asked: what is stored is served whatever its age, and for the rest there is a 504.")
 	}
@@ -185,6 +188,27 @@ func storingWords(r *Rule) string {
 		parts = append(parts, "A fetch ends when its last client has left.")
 	}
 	return strings.Join(parts, " ")
+}
+
+// authorizedWords says who gets what is stored.
+func (r *Rule) authorizedWords() string {
+	switch r.Authorized {
+	case Public:
+		return "Responses to requests with credentials are stored for everybody."
+	case Recheck:
+		how, scope, ttl := "with HEAD", "for this URL", r.RecheckTTL
+		if r.RecheckAt != "" {
+			how = "at " + r.RecheckAt
+		}
+		if r.RecheckScope != nil {
+			scope = "for all that " + r.RecheckScope.String() + " takes for the same"
+		}
+		if ttl == 0 {
+			ttl = 2 * time.Minute
+		}
+		return "Before what is stored is served, upstream is asked " + how + " and the client's own credentials whether it may have it; its yes holds " + scope + " for " + duration(ttl) + "."
+	}
+	return ""
 }
 
 // duration writes 24h rather than 24h0m0s, and 30d rather than 720h.
