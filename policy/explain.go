@@ -151,7 +151,7 @@ func storingWords(r *Rule) string {
 	if r.StaleWhileRevalidate > 0 {
 		parts = append(parts, "For "+duration(r.StaleWhileRevalidate)+" more it is served while being validated.")
 	}
-	if r.StaleIfError > 0 {
+	if r.StaleIfError > 0 && (r.Action != Immutable || r.TTL > 0) {
 		parts = append(parts, "If upstream fails, a stale one is served for another "+duration(r.StaleIfError)+".")
 	}
 	if r.NegativeTTL > 0 {
@@ -206,7 +206,11 @@ func (r *Rule) authorizedWords() string {
 		if ttl == 0 {
 			ttl = 2 * time.Minute
 		}
-		return "Before what is stored is served, upstream is asked " + how + " and the client's own credentials whether it may have it; its yes holds " + scope + " for " + duration(ttl) + "."
+		words := "But first upstream is asked " + how + ", with the client's own credentials or none, whether it may have it. A yes holds " + scope + " for " + duration(ttl)
+		if r.StaleIfError > 0 {
+			words += ", and while upstream fails for " + duration(r.StaleIfError) + " more"
+		}
+		return words + "."
 	}
 	return ""
 }
