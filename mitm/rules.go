@@ -14,6 +14,7 @@ import (
 	"github.com/google/martian/v3/header"
 
 	"larder/cache"
+	"larder/cache/integrity"
 	"larder/policy"
 )
 
@@ -117,6 +118,10 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		RecheckTTL:           p.RecheckTTL,
 		RecheckScope:         p.RecheckScope,
 		RecheckAt:            p.RecheckAt,
+		Digests:              pathDigests(p.Digest),
+		Verify:               verify(p.Verify),
+		Index:                indexOf(p),
+		Ledger:               ledgerMode(p.Ledger),
 	}
 }
 
@@ -142,6 +147,45 @@ func ownFields(c policy.HeaderChanges) []string {
 // checkedPartition is that of rules under which upstream says who may have what is
 // stored. Under no other rule, nor in another larder, may it be found.
 const checkedPartition = "checked"
+
+// pathDigests compiles what policy has checked already; a pattern that does not compile
+// here is none that a policy could hold.
+func pathDigests(all []policy.PathDigest) []integrity.PathPattern {
+	var patterns []integrity.PathPattern
+	for _, d := range all {
+		if p, err := integrity.NewPathPattern(d.Algorithm, d.Pattern); err == nil {
+			patterns = append(patterns, p)
+		}
+	}
+	return patterns
+}
+
+func verify(v policy.Verify) cache.Verify {
+	switch v {
+	case policy.VerifyRequired:
+		return cache.VerifyRequired
+	case policy.VerifyOff:
+		return cache.VerifyOff
+	}
+	return cache.VerifyWhenKnown
+}
+
+func ledgerMode(l policy.Ledger) cache.LedgerMode {
+	switch l {
+	case policy.LedgerWarn:
+		return cache.LedgerWarn
+	case policy.LedgerRefuse:
+		return cache.LedgerRefuse
+	}
+	return cache.LedgerOff
+}
+
+func indexOf(p *policy.Rule) *cache.Index {
+	if p.Index == "" {
+		return nil
+	}
+	return &cache.Index{Kind: p.Index, Vouches: p.Vouches}
+}
 
 // partition names what is fetched with changes to the request header, so that it is
 // kept apart from what is fetched with others: "" without any, else a digest, since

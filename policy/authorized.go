@@ -35,7 +35,9 @@ func (a Authorized) String() string {
 }
 
 func (d *ruleDecoder) authorized(v *yaml.Node) {
-	d.word(v, d.context, "authorized", authorizedNames[Recheck:], func(i int) { d.rule.Authorized = Recheck + Authorized(i) })
+	if i, ok := d.word(v, "authorized", authorizedNames[Recheck:]); ok {
+		d.rule.Authorized = Recheck + Authorized(i)
+	}
 }
 
 func (d *ruleDecoder) recheckScope(v *yaml.Node) {

@@ -29,6 +29,7 @@ func (d *ruleDecoder) combinations() {
 	d.freshnessKeys()
 	d.quota()
 	d.recheckKeys()
+	d.integrity()
 	d.broadHosts()
 }
 
@@ -66,7 +67,7 @@ func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
 		for _, key := range []string{
 			"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill",
-			"authorized", "recheck_ttl", "recheck_scope", "recheck_at",
+			"authorized", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger",
 		} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)

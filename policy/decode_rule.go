@@ -117,6 +117,11 @@ func (d *ruleDecoder) fields() []field {
 		{"recheck_ttl", func(v *yaml.Node) { d.duration(v, "recheck_ttl", &r.RecheckTTL) }},
 		{"recheck_scope", d.recheckScope},
 		{"recheck_at", d.recheckAt},
+		{"digest", d.digests},
+		{"verify", d.verify},
+		{"index", d.indexKind},
+		{"vouches_for", d.vouchesFor},
+		{"ledger", d.ledger},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}

@@ -94,6 +94,19 @@ type Rule struct {
 	// RecheckAt is where upstream is asked, with GET: a path and query in which $1 is a
 	// group of recheck_scope. Absent: at the URL itself, with HEAD.
 	RecheckAt string `yaml:"recheck_at"`
+	// Digest says where in the path the digest of the body is, by algorithm.
+	Digest []PathDigest `yaml:"digest"`
+	// Verify is one of required, when-known, off. Absent: when-known.
+	Verify Verify `yaml:"verify"`
+	// Index is the kind of index that the responses are, from which digests of other
+	// URLs are learnt: see IndexKinds. Absent: none.
+	Index string `yaml:"index"`
+	// VouchesFor lists patterns of the hosts besides its own for whose files the index
+	// may name digests.
+	VouchesFor []string `yaml:"vouches_for"`
+	// Ledger is one of refuse, warn, off. Absent: refuse under immutable without ttl,
+	// warn with one. Other actions have none.
+	Ledger Ledger `yaml:"ledger"`
 	// Request is changed before it goes upstream.
 	Request HeaderChanges `yaml:"request"`
 	// Response is changed before it goes to the client; what is stored is not.
@@ -105,8 +118,9 @@ type Rule struct {
 	// the operator's own file.
 	Preset string `yaml:"-"`
 
-	hosts []*HostPattern
-	paths []pathPattern
+	hosts   []*HostPattern
+	paths   []pathPattern
+	vouches []*HostPattern
 }
 
 // HeaderChanges are changes to the header section of a message, made in the
