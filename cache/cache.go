@@ -84,6 +84,7 @@ type Cache struct {
 	wg     sync.WaitGroup
 
 	flights  flights
+	bindings bindings
 	parts    parts
 	circuits circuits
 	oversize oversize
@@ -113,6 +114,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()
+	c.bindings.init()
 	c.verdicts.init()
 	c.store = newStorage(o.Store, o.OpenStore, cmp.Or(o.StoreError, errAway), c.log, c.metrics)
 	c.store.pace(o.storeDelay, o.storeCheck)

@@ -187,6 +187,7 @@ func (f *fill) refresh() {
 		return
 	}
 	f.c.freshen(f.log, f.primary, f.stored.key, f.current, f.rule)
+	f.c.bindings.validated(f.stored.key)
 	f.unstoreOutdated()
 }
 
@@ -343,10 +344,14 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "put variants", err)
 		return
 	}
-	if _, err := f.spool.w.CommitWith(key, f.record().encode(), f.rule.keeping()); err != nil {
+	f.keepBefore(key)
+	rec := f.record()
+	if _, err := f.spool.w.CommitWith(key, rec.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
+	f.c.bindings.validated(key)
+	f.c.share(f.log, f.rule, key, rec, f.sum)
 	f.saved = !f.unstoreOutdated()
 }
 

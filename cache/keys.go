@@ -16,6 +16,8 @@ const (
 	domainVariant   = "larder variant 1"
 	domainFlight    = "larder flight 1"
 	domainParts     = "larder parts 1"
+	domainContent   = "larder content 1"
+	domainBefore    = "larder before 1"
 )
 
 // keyBuilder hashes a sequence of strings injectively: each goes in with its length

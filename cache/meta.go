@@ -19,6 +19,7 @@ const (
 	kindObject   = 1 // a stored response
 	kindVariants = 2 // the Vary field sets known for a target URI
 	kindPart     = 3 // bytes of a response that is not stored; nothing else is known here
+	kindContent  = 4 // a stored response at a key that no target URI has
 )
 
 var errMeta = errors.New("malformed record")
@@ -119,7 +120,7 @@ func decodeRecord(data []byte) (*record, error) {
 	switch m.kind {
 	case kindVariants:
 		d.variants(m)
-	case kindObject:
+	case kindObject, kindContent:
 		d.object(m)
 		if data[0] > metaVersion1 {
 			d.selectors(m)
@@ -140,7 +141,7 @@ func decodeRecord(data []byte) (*record, error) {
 // recordURL returns the target URI of a record that encode wrote, without reading the
 // rest of it; false for what is no stored response.
 func recordURL(data []byte) (string, bool) {
-	if len(data) < 2 || data[1] != kindObject || data[0] != metaVersion && data[0] != metaVersion1 {
+	if len(data) < 2 || data[1] != kindObject && data[1] != kindContent || data[0] != metaVersion && data[0] != metaVersion1 {
 		return "", false
 	}
 	// The fields before the URL are three numbers, and the decoder's string is a copy.

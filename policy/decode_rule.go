@@ -122,17 +122,21 @@ func (d *ruleDecoder) fields() []field {
 		{"index", d.indexKind},
 		{"vouches_for", d.vouchesFor},
 		{"ledger", d.ledger},
+		{"share", d.share},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}
 }
+
+// nameCharacters are those of the name of a rule.
+const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 func (d *ruleDecoder) name(v *yaml.Node) {
 	s, ok := d.text(v, d.context, "name")
 	if !ok {
 		return
 	}
-	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+	if s == "" || len(s) > 64 || strings.Trim(s, nameCharacters) != "" {
 		d.problem(v, d.context, "", "name %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
 		return
 	}
@@ -175,6 +179,19 @@ func (d *ruleDecoder) paths(v *yaml.Node) {
 		d.rule.paths = append(d.rule.paths, p)
 		return nil
 	})
+}
+
+func (d *ruleDecoder) share(v *yaml.Node) {
+	s, ok := d.text(v, d.context, "share")
+	if !ok {
+		return
+	}
+	if s == "" || len(s) > 64 || strings.Trim(s, nameCharacters) != "" {
+		d.problem(v, d.context, "any word will do that the rules of mirrors have in common",
+			"share %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
+		return
+	}
+	d.rule.Share = s
 }
 
 // denyPaths comes after the keys, for action may stand behind paths.

@@ -296,6 +296,9 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)
 	}
+	if got := p.Rules()[1].Share; got != "mirrors" {
+		t.Errorf("the second rule's share is %q", got)
+	}
 }
 
 func TestLoadSaysWhichFileCannotBeRead(t *testing.T) {

@@ -107,6 +107,10 @@ type Rule struct {
 	// Ledger is one of refuse, warn, off. Absent: refuse under immutable without ttl,
 	// warn with one. Other actions have none.
 	Ledger Ledger `yaml:"ledger"`
+	// Share names what rules of mirrors have in common: what is stored under one is
+	// served under another where the path, or a signed list that came from the mirror
+	// asked, names its SHA-256. "": nothing is.
+	Share string `yaml:"share"`
 	// Request is changed before it goes upstream.
 	Request HeaderChanges `yaml:"request"`
 	// Response is changed before it goes to the client; what is stored is not.

@@ -87,7 +87,7 @@ func archives() map[string]origin.ArchiveOptions {
 // anew, in half and whole, and while it is gone: lists and packages always agree.
 func TestAptSeesOneGeneration(t *testing.T) {
 	t.Parallel()
-	requireClient(t, "apt-get", "apt-cache")
+	requireClient(t, "apt-get", "apt-cache", "curl")
 	for name, options := range archives() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,11 +132,51 @@ func TestAptSeesOneGeneration(t *testing.T) {
 			// What is new is seen at once when it is back.
 			must(t, a.Publish(demo("5.0")))
 			node.wants("5.0")
+			newAptNode(t, in, a, debianHost).wants("5.0")
+
+			// Somebody takes the new InRelease, and upstream is gone before anybody has the
+			// rest of it.
+			must(t, a.Publish(demo("6.0")))
+			release := in.run(t, command{dir: node.dir, argv: []string{
+				"curl", "--silent", "--fail", "--header", "Accept: text/*", "http://" + debianHost + "/debian/dists/stable/InRelease",
+			}})
+			if release.code != 0 {
+				t.Fatalf("curl failed: %v", release)
+			}
+			origins.Down()
+			newAptNode(t, in, a, debianHost).wants("5.0")
+			node.wants("5.0")
+			must(t, origins.Up())
+			node.wants("6.0")
+			newAptNode(t, in, a, debianHost).wants("6.0")
 			for _, e := range origins.Exchanges(nil) {
 				if e.Status >= http.StatusInternalServerError {
 					t.Errorf("the origin failed: %v", e)
 				}
 			}
 		})
+	}
+}
+
+// TestAptMirrorsShareContent takes an archive from one mirror and then from another:
+// what is by hash comes from the store, and what a bad mirror has in its place goes
+// nowhere.
+func TestAptMirrorsShareContent(t *testing.T) {
+	t.Parallel()
+	requireClient(t, "apt-get", "apt-cache")
+	mirror := host("ftp", "xx", "debian", "org")
+	origins := startOrigins(t)
+	a, err := origin.NewArchive(origins, "/debian", origin.ArchiveOptions{ByHash: true}, debianHost, mirror)
+	must(t, err)
+	must(t, a.Publish(demo("1.0")))
+	in := newInstance(t, origins, "")
+	in.endDaemon(t)
+	newAptNode(t, in, a, debianHost).wants("1.0")
+	origins.Forget()
+	newAptNode(t, in, a, mirror).wants("1.0")
+	for _, e := range origins.Exchanges(nil) {
+		if strings.Contains(e.Path, "/by-hash/") {
+			t.Errorf("the second mirror was asked for what the first had sent: %v", e)
+		}
 	}
 }
