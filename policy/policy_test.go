@@ -253,6 +253,9 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
+	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443"}); s.Kit != want {
+		t.Errorf("Kit = %+v, want %+v", s.Kit, want)
+	}
 	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
 	if diff := cmp.Diff(auth, s.Auth); diff != "" || s.DefaultMode != Report {
 		t.Errorf("mode %v, auth %s", s.DefaultMode, diff)
@@ -285,7 +288,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		VouchesFor: []string{"*.files.test", "10.0.0.0/8"},
 		Request:    HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
 		Response:   HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
-		Position:   Position{File: "testdata/valid.yaml", Line: 22, Column: 5},
+		Position:   Position{File: "testdata/valid.yaml", Line: 23, Column: 5},
 	}
 	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{}), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)

@@ -26,6 +26,7 @@ var mayImport = map[string]struct {
 	"cache":           {[]string{"cache/store", "cache/integrity"}, "HTTP caching over a store; rules come in as values of its own"},
 	"mitm":            {[]string{"ca", "policy", "cache", "cache/store", "cache/integrity"}, "joins the leaves through interfaces that it declares"},
 	"admin":           {nil, "sees larder through interfaces that it declares"},
+	"kit":             {[]string{"certs"}, "answers over HTTP with what certs makes; who listens is another's business"},
 	"firewall":        {nil, "text for nft; it changes nothing and knows no larder"},
 	"daemon":          {nil, "hosts any proxy; cmd gives it one"},
 }
