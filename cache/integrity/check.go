@@ -80,9 +80,9 @@ func (c *Check) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close gives up what is not finished.
+// Close gives up what is not finished. A nil Check has nothing to give up.
 func (c *Check) Close() error {
-	if c.decoder != nil {
+	if c != nil && c.decoder != nil {
 		c.decoder.stop()
 		c.decoder = nil
 	}
@@ -106,7 +106,7 @@ type Result struct {
 }
 
 // Finish says which claims hold, given the SHA-256 of all that was written and a way
-// to read it again.
+// to read it again, nil if there is none.
 func (c *Check) Finish(sum [32]byte, body io.ReaderAt) Result {
 	r := Result{Content: sum, ContentOK: !c.opaque}
 	var decoded *decoder
@@ -146,7 +146,7 @@ func (c *Check) judge(claim *Claim, sum [32]byte, body io.ReaderAt, decoded *dec
 		return sent, true, true
 	}
 	switch {
-	case c.opaque && !claim.Coded, decoded != nil && a == GoZip:
+	case c.opaque && !claim.Coded, a == GoZip && (decoded != nil || body == nil):
 		return Digest{}, false, false
 	case claim.Coded || decoded == nil:
 		return sent, false, true
