@@ -104,6 +104,9 @@ func (x *exchange) adopt() *selected {
 	target.User = nil
 	rec := *s.rec
 	rec.kind, rec.url, rec.selectors = kindObject, target.String(), selectorsOf(set, x.r.Header)
+	if d, ok := integrity.NewDigest(integrity.SHA256, sum[:]); ok {
+		rec.verified = []integrity.Claim{{Digest: d, Source: integrity.FromURL}}
+	}
 	if err := x.c.store.LinkWith(key, s.key, rec.encode(), x.rule.keeping()); err != nil {
 		x.c.storeFailed(x.c.log, "adopt", err)
 		return s

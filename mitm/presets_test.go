@@ -45,11 +45,47 @@ func TestPresetsStoreWhatRegistriesSend(t *testing.T) {
 				}
 				d := p.Classify(policy.Client{}, s.Method, u)
 				if s.Method == http.MethodGet && d.Action.Stores() {
+					rule := *newRule(d.Rule).cache
+					rule.Verify = cache.VerifyOff // the bodies are made up here, their digests are not
 					registry.shape = s
-					checkStored(t, c, registry, s, newRule(d.Rule).cache)
+					checkStored(t, c, registry, s, &rule)
 				}
 			}
 		})
+	}
+}
+
+// TestPresetsFindDigestsInURLs wants every pattern for a digest to find one in the
+// recorded shapes of its rule.
+func TestPresetsFindDigestsInURLs(t *testing.T) {
+	presets, err := policy.Presets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range presets {
+		all, err := shapes.Read("../policy/testdata/shapes/" + p.Name + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range p.Rules() {
+			rule := newRule(r).cache
+			if rule == nil || len(rule.Digests) == 0 {
+				continue
+			}
+			found := 0
+			for _, s := range all {
+				u, err := url.Parse(s.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, ok := rule.URLDigest(u); ok && p.Name+"/"+s.Rule == r.Name {
+					found++
+				}
+			}
+			if found == 0 {
+				t.Errorf("rule %s: no shape has a digest", r.Name)
+			}
+		}
 	}
 }
 
