@@ -61,6 +61,7 @@ type fill struct {
 	primary store.Key
 	rule    *Rule
 	sent    *http.Request // the canonical request, without conditions
+	content *Content      // in it, or nil
 	stored  *selected     // what is being validated, or nil
 	noStore bool          // a client's wish (RFC 9111, section 5.2.1.5)
 	log     *slog.Logger
@@ -90,6 +91,9 @@ type fill struct {
 	whole    bool // the body came to its proper end; sum is its SHA-256
 	saved    bool // it is in the store
 	trailer  http.Header
+
+	checker  Checker // reads the body, if somebody has to judge it
+	unusable string  // why the whole body is not stored, by the checker's word
 
 	held     bool        // clients see nothing until it is known to be another response
 	patience *time.Timer // decides when the first byte takes long; nil with held
@@ -137,7 +141,7 @@ func (f *fill) run() {
 	}
 	f.describe(resp)
 	switch {
-	case f.stored != nil && resp.StatusCode == http.StatusNotModified:
+	case f.stored != nil && f.content == nil && resp.StatusCode == http.StatusNotModified:
 		f.notModified(resp)
 	case f.stored != nil && failsForNow(resp.StatusCode):
 		f.hand(refused, resp)
@@ -155,7 +159,8 @@ func (f *fill) describe(resp *http.Response) {
 // ask sends the canonical request, conditional when something is stored.
 func (f *fill) ask() (*http.Response, error) {
 	req := f.sent
-	if f.stored != nil {
+	if f.stored != nil && f.content == nil {
+		// With other methods than GET a condition that fails is 412, not 304.
 		req = f.sent.Clone(f.ctx)
 		addConditions(req, f.stored.rec)
 	}
@@ -239,6 +244,7 @@ func (f *fill) receive(resp *http.Response) bool {
 	}
 	f.set = keyFields(f.rule, f.sent.Header, resp.Header)
 	f.common = storedHeader(resp.Header, f.rule, f.received)
+	f.check(resp)
 	if f.spool == nil && !f.openSpool() {
 		f.why = "store-failure"
 		f.hand(unshared, resp)
@@ -291,6 +297,9 @@ func (f *fill) mayBeUnchanged() bool {
 // end finishes a body that was read, whole or not.
 func (f *fill) end(err error) {
 	if err == nil {
+		err = f.checked()
+	}
+	if err == nil {
 		f.whole = f.spool.lostTo() == nil
 		if f.whole {
 			f.sum = f.spool.w.Sum()
@@ -313,7 +322,7 @@ func (f *fill) end(err error) {
 		f.log.Warn("fill failed", "err", err, "bytes", f.upstreamBytes.Load())
 		return
 	}
-	if f.whole && !f.saved {
+	if f.whole && !f.saved && f.unusable == "" {
 		f.commit()
 	}
 	result := "unstored"
@@ -324,7 +333,7 @@ func (f *fill) end(err error) {
 }
 
 func (f *fill) isStoredAgain() bool {
-	if f.stored == nil || f.rule.Mode == HTTP || !f.whole || f.stored.rec.status != f.status {
+	if f.stored == nil || f.rule.Mode == HTTP || !f.whole || f.unusable != "" || f.stored.rec.status != f.status {
 		return false
 	}
 	size, _ := f.spool.progress()
@@ -357,7 +366,7 @@ func (f *fill) record() *record {
 	return &record{
 		kind: kindObject, status: f.status, url: target.String(), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
-		selectors: selectorsOf(f.set, f.sent.Header), partition: f.rule.Partition,
+		selectors: append(f.content.selectors(f.sent.Method), selectorsOf(f.set, f.sent.Header)...), partition: f.rule.Partition,
 	}
 }
 
@@ -508,6 +517,9 @@ func (f *fill) add(p []byte) error {
 		f.spool.lose(errTooLarge)
 		f.c.oversize.note(f.primary, size, f.c.now())
 	}
+	if f.checker != nil {
+		_, _ = f.checker.Write(p) // which must not fail
+	}
 	err := f.spool.append(f.ctx, p)
 	if lost := f.spool.lostTo(); lost != nil && !lostBefore {
 		f.decide(shared)
@@ -535,6 +547,9 @@ var errTooLarge = errors.New("too large to be stored")
 func (f *fill) unstored() string {
 	switch lost := f.spool.lostTo(); {
 	case lost == nil:
+		if _, done := f.spool.progress(); done { // and with it the judgement
+			return f.unusable
+		}
 		return ""
 	case errors.Is(lost, errTooLarge):
 		return "too-large"

@@ -278,7 +278,7 @@ func (x *exchange) feed(f *fill, p *reply, part span) error {
 			return err
 		}
 	}
-	if part.n < 0 && f.total >= 0 && !f.trailers {
+	if part.n < 0 && f.total >= 0 && !f.trailers && f.checker == nil {
 		// Over with its last byte: a client that has them all may leave before the
 		// fill says that it is done, and has lost nothing.
 		part.n = f.total - part.off
