@@ -31,7 +31,9 @@ type Server struct {
 	handoff *handoff
 	ready   readyCache // nil: the Cache has no such answers
 	buffers sync.Pool  // of *[]byte, copyBuffer long
-	gathers sync.Pool  // of *[]byte, gatherSize long
+	// contents is how much more may be held of request bodies that are read whole.
+	contents allowance
+	gathers  sync.Pool // of *[]byte, gatherSize long
 
 	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
 	base   context.Context
@@ -80,6 +82,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
+	s.contents.give(maxContents)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
 	s.SetPolicyAndAccess(o.Policy, o.Access)
