@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -315,4 +316,48 @@ func TestClientThatLeavesDoesNotTakeTheAnswerFromOthers(t *testing.T) {
 	if n := posts.Load(); n != 1 {
 		t.Errorf("origin saw %d POSTs, want 1", n)
 	}
+}
+
+// TestContentIsRecheckedByProof has an origin that refuses with 200 and a word, as
+// gitolite does.
+func TestContentIsRecheckedByProof(t *testing.T) {
+	t.Parallel()
+	var posts, asks atomic.Int64
+	rule := rechecking()
+	rule.RecheckScope, rule.RecheckAt = regexp.MustCompile("^/(ask)$"), "/access?of=$1"
+	rule.RecheckProof = func(_ http.Header, body io.Reader) bool {
+		b, err := io.ReadAll(body)
+		return err == nil && string(b) == "yes"
+	}
+	w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Etag", `"1"`)
+		switch may := r.Header.Get("Authorization") == "Basic ok"; {
+		case r.URL.Path == "/access":
+			asks.Add(1)
+			if r.Method != http.MethodGet || r.Header.Get("Content-Type") != "" {
+				t.Errorf("access was asked for with %s and %v", r.Method, r.Header)
+			}
+			_, _ = io.WriteString(rw, map[bool]string{true: "yes", false: "no"}[may])
+		case may:
+			echo(&posts)(rw, r)
+		default:
+			_, _ = io.WriteString(rw, "refused")
+		}
+	})
+	w.content = asked(nil)
+	const field, ok, other = "Authorization", "Basic ok", "Basic other"
+	w.post("q", field, ok, "Content-Type", "text/question").want(t, 200, []byte("answer to q"), "larder; fwd=uri-miss; stored")
+	w.post("q", field, ok, "Content-Type", "text/question").want(t, 200, []byte("answer to q"), "larder; hit; detail=recheck")
+	w.post("q", field, ok).want(t, 200, []byte("answer to q"), "larder; hit; detail=immutable")
+	for range 2 {
+		// What is not a yes is upstream's own answer, which gives no access either.
+		w.post("q", field, other).want(t, 200, []byte("refused"), "larder; fwd=request; detail=recheck")
+		w.post("q").want(t, 200, []byte("refused"), "larder; fwd=request; detail=recheck")
+	}
+	if posts.Load() != 1 || asks.Load() != 5 {
+		t.Errorf("%d POSTs and %d questions, want 1 and 5", posts.Load(), asks.Load())
+	}
+	// Who begins a fill and is refused with a word has proved nothing by it.
+	w.post("r", field, other).want(t, 200, []byte("refused"), "larder; fwd=uri-miss; stored")
+	w.post("q", field, other).want(t, 200, []byte("refused"), "larder; fwd=request; detail=recheck")
 }

@@ -211,6 +211,17 @@ func (c *content) question(kind policy.RequestBody, out *http.Request) (*http.Re
 	return out, as
 }
 
+// recheckProof returns what judges the answer at a rule's recheck_at, nil where the
+// status says all.
+func recheckProof(at string) func(http.Header, io.Reader) bool {
+	if !strings.HasSuffix(at, policy.GitRecheck) {
+		return nil
+	}
+	return func(header http.Header, body io.Reader) bool {
+		return isOne(header["Content-Type"], git.AdvertisementType) && len(header["Content-Encoding"]) == 0 && git.Advertises(body)
+	}
+}
+
 // otherAnswer is one that is none of git-upload-pack.
 type otherAnswer struct{}
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -62,6 +63,9 @@ func (b RequestBody) admits(has RequestBody) bool {
 	return b == BodyUnread || b == BodyAny || b == has
 }
 
+// GitRecheck is what recheck_at ends with where a server of git is asked who may read.
+const GitRecheck = "/info/refs?service=git-upload-pack"
+
 // questions are the methods whose requests may be questions.
 func questions() []string { return []string{"POST", "QUERY"} }
 
@@ -95,6 +99,15 @@ func (d *ruleDecoder) bodyKeys() {
 	}
 	for _, key := range []string{"digest", "verify", "index", "vouches_for", "ledger", "fill_ranges"} {
 		d.complain(key, "", "%s has no effect with request_body", key)
+	}
+	switch {
+	case r.Authorized != Recheck:
+	case r.RequestBody.Git() && !strings.HasSuffix(r.RecheckAt, GitRecheck):
+		d.complain("authorized", fmt.Sprintf("write recheck_scope: '^/(.+)/git-upload-pack$' and recheck_at: '/$1%s'", GitRecheck),
+			"with request_body: %s a recheck is at %s of the repository", r.RequestBody, GitRecheck)
+	case r.RecheckAt == "":
+		d.complain("authorized", "write with recheck_at where a GET shows who may read",
+			"with request_body a recheck needs recheck_at: HEAD says nothing of what is asked with another method")
 	}
 	r.Ledger = LedgerOff
 }
