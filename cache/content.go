@@ -105,16 +105,12 @@ func (c *Content) selectors(method string) []selector {
 	return []selector{{methodSelector, "=" + method}, {contentSelector, "=" + c.Kind + ":" + hex.EncodeToString(c.Key[:])}}
 }
 
-// check begins to judge the body of resp. Clients get it without its length: with its
-// last byte, which says nothing of the judgement, one with a length would be whole.
-func (f *fill) check(resp *http.Response) {
+// begin starts to judge the body of resp.
+func (f *fill) begin(resp *http.Response) {
 	f.checker = nil
-	if f.content == nil || f.content.Check == nil || resp.StatusCode != http.StatusOK {
-		return
+	if f.content != nil && f.content.Check != nil && resp.StatusCode == http.StatusOK {
+		f.checker = f.content.Check(resp.Header)
 	}
-	f.checker = f.content.Check(resp.Header)
-	delete(f.header, "Content-Length")
-	delete(f.common, "Content-Length")
 }
 
 // checked judges a body at its end.
