@@ -88,6 +88,7 @@ type Cache struct {
 	circuits circuits
 	oversize oversize
 	variants variantLocks
+	verdicts verdicts
 	offline  atomic.Bool
 }
 
@@ -112,6 +113,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()
+	c.verdicts.init()
 	c.store = newStorage(o.Store, o.OpenStore, cmp.Or(o.StoreError, errAway), c.log, c.metrics)
 	c.store.pace(o.storeDelay, o.storeCheck)
 	c.store.work.Go(func() { c.store.tend(c.ctx) }) // ends with Close
@@ -147,6 +149,9 @@ type Outcome struct {
 	// SHA256 is the hexadecimal digest of the complete selected representation, or ""
 	// where it is not known.
 	SHA256 string
+	// Verified names the digests that the body was found to have, by algorithm and who
+	// named them, as "blake2b-256 (url), sha256 (index)"; "" without any.
+	Verified string
 }
 
 // Serve answers a GET or HEAD request from the store or from upstream. r.URL is the

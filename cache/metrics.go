@@ -10,6 +10,7 @@ type metrics struct {
 	sent          *prometheus.CounterVec
 	received      prometheus.Counter
 	fills         *prometheus.CounterVec
+	digests       *prometheus.CounterVec
 	resumed       prometheus.Counter
 	joined        prometheus.Counter
 	offline       prometheus.Counter
@@ -17,6 +18,7 @@ type metrics struct {
 	withoutStore  *prometheus.CounterVec
 	storeFailures prometheus.Counter
 
+	rechecks       *prometheus.CounterVec
 	circuitsOpened prometheus.Counter
 	spared         *prometheus.CounterVec
 }
@@ -43,8 +45,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		fills: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "larder_cache_fills_total",
-			Help: "Fills that ended, by result: stored, unstored or failed.",
+			Help: "Fills that ended, by result: stored, unstored, failed or refused (a digest does not match).",
 		}, []string{"result"}),
+		digests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_digests_total",
+			Help: "Digests that bodies were held to, by source (url, index, header, client; none where there was no digest) and result: verified, mismatch (refused), contradicted (by a more trusted source), outdated (an index of what may change), unknown.",
+		}, []string{"source", "result"}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "larder_cache_fills_resumed_total",
 			Help: "Times that a body broken off by upstream was taken up again.",
@@ -70,6 +76,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests answered with 504 because nothing was stored and upstream was not to be asked.",
 		}),
 	}
+	m.rechecks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_rechecks_total",
+		Help: "Requests for which upstream had to say whether the client may have what is stored, by what came of it: allowed, remembered (it had said so lately), denied, failed, or unasked (upstream failed, and it had said so before).",
+	}, []string{"result"})
 	m.circuitsOpened = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "larder_cache_circuits_opened_total",
 		Help: "Times that an upstream was found to be down, so that only probes are sent to it.",
@@ -84,8 +94,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
-			m.circuitsOpened, m.spared)
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+			m.circuitsOpened, m.spared, m.rechecks)
 	}
 	return m
 }

@@ -95,6 +95,8 @@ const (
 	busyLabel = "credentials_busy"
 	// badRequestLabel marks answers to what was not understood.
 	badRequestLabel = "bad_request"
+	// digestLabel marks what is not what its registry says it is.
+	digestLabel = "digest"
 	// offlineLabel marks those that Cache-Status speaks of (RFC 9211).
 	offlineLabel = "offline"
 )
@@ -140,6 +142,7 @@ func failureTable() []failureRow {
 		{stalled, 504, "connection_read_timeout", "read_timeout", warn},
 		{canceled, 499, "connection_terminated", "client_gone", info},
 		{is(ErrOffline), 504, "destination_unavailable", offlineLabel, info},
+		{as[*cache.MismatchError], 502, "http_protocol_error", digestLabel, bad},
 		{is(cache.ErrStoreBroken), 503, "proxy_internal_error", "store", warn},
 		{is(ErrLoop), 502, "proxy_loop_detected", "loop", warn},
 		{as[*placeError], 503, "connection_limit_reached", "host_connections", warn},
