@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 net/http takes no :protocol, x/net is the only one that does
+
 package mitm
 
 import (
