@@ -149,7 +149,7 @@ func (x *exchange) bind(f *found) (by *bound, other bool) {
 	case f.selected != nil && f.sum == m.sum:
 		return &bound{selected: f.selected, ttl: ttl}, false
 	}
-	if s := x.c.content(x.rule, m.sum); s != nil {
+	if s := x.c.shared(x.rule, m.sum); s != nil {
 		return &bound{selected: s, ttl: ttl, own: true}, other
 	}
 	return nil, other
@@ -217,7 +217,7 @@ func beforeKey(list store.Key) store.Key {
 // before returns the generation before of a list, if it may still be served.
 func (c *Cache) before(list *selected, rule *Rule) *selected {
 	s := c.load(beforeKey(list.key))
-	if s == nil || s.rec.kind != kindContent || c.now().Sub(s.rec.received) > rule.TTL+rule.StaleIfError {
+	if s == nil || s.rec.kind != kindShared || c.now().Sub(s.rec.received) > rule.TTL+rule.StaleIfError {
 		s.release()
 		return nil
 	}
@@ -234,7 +234,7 @@ func (c *Cache) complete(list, older *selected, rule *Rule, kind manifest.Kind) 
 	}
 	for name, sum := range was {
 		next, named := now[name]
-		if named && next != sum && c.has(contentKey(rule, sum)) && !c.has(contentKey(rule, next)) {
+		if named && next != sum && c.has(sharedKey(rule, sum)) && !c.has(sharedKey(rule, next)) {
 			return false
 		}
 	}
@@ -261,7 +261,7 @@ func (f *fill) keepBefore(key store.Key) {
 		}
 	}
 	rec := *old.rec
-	rec.kind = kindContent
+	rec.kind = kindShared
 	if err := f.c.store.LinkWith(beforeKey(key), key, rec.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "keep the generation before", err)
 	}

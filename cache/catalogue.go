@@ -203,7 +203,7 @@ func (c *Catalogue) besides(e *entry) []store.Key {
 		keys = append(keys, primary)
 	}
 	if rule := c.rules(u); rule != nil && rule.Share != "" {
-		keys = append(keys, contentKey(rule, e.SHA256))
+		keys = append(keys, sharedKey(rule, e.SHA256))
 	}
 	return keys
 }

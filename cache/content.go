@@ -1,116 +1,124 @@
 package cache
 
 import (
-	"errors"
-	"io/fs"
-	"log/slog"
+	"bytes"
+	"encoding/hex"
+	"io"
 	"net/http"
-	"net/url"
-
-	"larder/cache/integrity"
-	"larder/cache/store"
+	"slices"
 )
 
-// contentKey is where what is stored under rules that share is found by its SHA-256.
-func contentKey(rule *Rule, sum [32]byte) store.Key {
-	b := keyBuilder{}
-	b.add(domainContent)
-	b.add(rule.Share)
-	b.add(rule.Partition)
-	b.buf = append(b.buf, sum[:]...)
-	return b.sum()
+// Content is what a request brings along that selects its response, as a POST does that
+// asks and changes nothing. RFC 9111 leaves methods but GET to their definitions, and
+// RFC 9110, section 9.3.3, knows only a POST whose answer is good for a later GET; that
+// one asks a question is what the rule says. The content is then a part of the primary
+// key, as with the method QUERY.
+type Content struct {
+	// Kind is a name for what kind of content it is, for who lists what is stored.
+	Kind string
+	// Key identifies the content among those that the target URI may be sent with.
+	// Requests of one Key must ask for the same, whatever their Bytes.
+	Key [32]byte
+	// Bytes go upstream, in the coding that the request's Content-Encoding names. They
+	// are not changed, and must not be.
+	Bytes []byte
+	// Fields lists request fields that go upstream as the client sent them though the
+	// key does not hold them, besides Content-Type and Content-Encoding.
+	Fields []string
+	// Check returns what judges the body of a 200 with the given header. nil: whatever
+	// comes to its end may be stored.
+	Check func(header http.Header) Checker
 }
 
-// share makes the response at key findable by its content, if its rule says so. What
-// the other finder needs to know of it is little: of the header only what speaks of the
-// bytes is kept, since it came from somewhere else.
-func (c *Cache) share(log *slog.Logger, rule *Rule, key store.Key, rec *record, sum [32]byte) {
-	if rule.Share == "" || rec.status != http.StatusOK || len(rec.header["Content-Encoding"]) > 0 {
-		return
+// Checker reads a body as it comes from upstream. It is used by one goroutine.
+type Checker interface {
+	// Write gets each byte once, in order. It must not fail.
+	io.Writer
+	// Done is called at the end of the body. An error means that it is damaged or cut
+	// short, so that no client may take it for whole; else why says in a word what
+	// keeps it from being stored, "" for nothing.
+	Done() (why string, err error)
+}
+
+// ServeContent is Serve for a request of another method, whose content is part of the
+// key. r.Body is not read.
+func (c *Cache) ServeContent(w http.ResponseWriter, r *http.Request, rule *Rule, content *Content) (Outcome, error) {
+	x := newExchange(c, w, r, rule)
+	x.content = content
+	x.primary = contentKey(r.URL, rule, r.Method, content)
+	err := x.serve()
+	c.metrics.observe(&x.out, err)
+	c.countWithoutStore(&x.out, err)
+	return x.out, err
+}
+
+// answerable reports whether the cache answers requests of this kind. Ranges and
+// preconditions with content are the origin's to judge (RFC 9110, sections 13.1 and 14.2).
+func (x *exchange) answerable() bool {
+	if x.content == nil {
+		return x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
 	}
-	other := contentKey(rule, sum)
-	if c.has(other) {
-		return
-	}
-	r := &record{
-		kind: kindContent, status: rec.status, url: rec.url, requested: rec.requested, received: rec.received,
-		header: make(http.Header), partition: rec.partition,
-	}
-	for _, name := range []string{"Content-Type", "Last-Modified", "Date"} {
-		if v := rec.header[name]; len(v) > 0 {
-			r.header[name] = v
+	for name := range x.r.Header {
+		if ownCopyField(name) {
+			return false
 		}
 	}
-	if err := c.store.LinkWith(other, key, r.encode(), rule.keeping()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.storeFailed(log, "share", err)
-	}
-}
-
-// content returns what is stored under rules that share with this one and has that
-// SHA-256, or nil.
-func (c *Cache) content(rule *Rule, sum [32]byte) *selected {
-	if rule.Share == "" {
-		return nil
-	}
-	s := c.load(contentKey(rule, sum))
-	if s == nil || s.rec.kind != kindContent || s.sum != sum {
-		s.release()
-		return nil
-	}
-	return s
-}
-
-// has reports whether there is a record at a key. It does not count as use.
-func (c *Cache) has(key store.Key) bool {
-	s := c.store.current.Load()
-	if s == nil {
-		return false
-	}
-	o, err := s.Peek(key)
-	if err != nil {
-		return false
-	}
-	o.Release()
 	return true
 }
 
-// named returns the SHA-256 that the path of a target URI names.
-func (r *Rule) named(target *url.URL) (sum [32]byte, ok bool) {
-	if d, found := r.URLDigest(target); found && d.Algorithm() == integrity.SHA256 {
-		return [32]byte(d.Sum()), true
+// in puts the content into a request that goes upstream.
+func (c *Content) in(req *http.Request) {
+	if c == nil {
+		return
 	}
-	return sum, false
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.Bytes)), nil }
+	req.Body, _ = req.GetBody()
+	req.ContentLength = int64(len(c.Bytes))
+	delete(req.Header, "Content-Length")
 }
 
-// adopt looks for what a request is for under another URL, where its own names the
-// content: a mirror has the same file, or the file has another name too. What is found
-// is stored under this URL as well.
-func (x *exchange) adopt() *selected {
-	sum, ok := x.rule.named(x.r.URL)
-	if !ok {
+// inCanonical is in for a request whose answer others may get.
+func (c *Content) inCanonical(req, client *http.Request) {
+	if c == nil {
+		return
+	}
+	req.Method = client.Method
+	for _, name := range append([]string{"Content-Type", "Content-Encoding"}, c.Fields...) {
+		if v := client.Header[name]; len(v) > 0 {
+			req.Header[name] = slices.Clone(v)
+		}
+	}
+	c.in(req)
+}
+
+// The selectors of a response that content selects. No request field has such a name.
+const (
+	methodSelector  = ":method"
+	contentSelector = ":content"
+)
+
+// selectors are those of the response to method with the content.
+func (c *Content) selectors(method string) []selector {
+	if c == nil {
 		return nil
 	}
-	s := x.c.content(x.rule, sum)
-	if s == nil {
+	return []selector{{methodSelector, "=" + method}, {contentSelector, "=" + c.Kind + ":" + hex.EncodeToString(c.Key[:])}}
+}
+
+// begin starts to judge the body of resp.
+func (f *fill) begin(resp *http.Response) {
+	f.checker = nil
+	if f.content != nil && f.content.Check != nil && resp.StatusCode == http.StatusOK {
+		f.checker = f.content.Check(resp.Header)
+	}
+}
+
+// checked judges a body at its end.
+func (f *fill) checked() error {
+	if f.checker == nil {
 		return nil
 	}
-	set := x.rule.required()
-	key, err := x.c.storageKey(x.primary, x.rule, set, x.r.Header)
-	if err != nil {
-		x.c.storeFailed(x.c.log, "put variants", err)
-		return s
-	}
-	target := *x.r.URL
-	target.User = nil
-	rec := *s.rec
-	rec.kind, rec.url, rec.selectors = kindObject, target.String(), selectorsOf(set, x.r.Header)
-	if d, ok := integrity.NewDigest(integrity.SHA256, sum[:]); ok {
-		rec.verified = []integrity.Claim{{Digest: d, Source: integrity.FromURL}}
-	}
-	if err := x.c.store.LinkWith(key, s.key, rec.encode(), x.rule.keeping()); err != nil {
-		x.c.storeFailed(x.c.log, "adopt", err)
-		return s
-	}
-	s.key, s.rec = key, &rec
-	return s
+	why, err := f.checker.Done()
+	f.unusable = why
+	return err
 }

@@ -33,7 +33,7 @@ const (
 	kindObject   = 1 // a stored response
 	kindVariants = 2 // the Vary field sets known for a target URI
 	kindPart     = 3 // bytes of a response that is not stored; nothing else is known here
-	kindContent  = 4 // a stored response at a key that no target URI has
+	kindShared   = 4 // a stored response at a key that no target URI has
 )
 
 var errMeta = errors.New("malformed record")
@@ -180,7 +180,7 @@ func decodeRecord(data []byte) (*record, error) {
 	switch m.kind {
 	case kindVariants:
 		d.variants(m)
-	case kindObject, kindContent:
+	case kindObject, kindShared:
 		d.object(m)
 		d.rest(m, data[0])
 	default:
@@ -197,7 +197,7 @@ func knownVersion(v byte) bool { return v >= metaVersion1 && v <= metaVersion }
 // recordURL returns the target URI of a record that encode wrote, without reading the
 // rest of it; false for what is no stored response.
 func recordURL(data []byte) (string, bool) {
-	if len(data) < 2 || data[1] != kindObject && data[1] != kindContent || !knownVersion(data[0]) {
+	if len(data) < 2 || data[1] != kindObject && data[1] != kindShared || !knownVersion(data[0]) {
 		return "", false
 	}
 	// The fields before the URL are three numbers, and the decoder's string is a copy.

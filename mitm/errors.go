@@ -135,6 +135,7 @@ func failureTable() []failureRow {
 		{is(errTooMany), 429, deniedType, "client_limit", warn},
 		{as[*busyError], 503, "proxy_internal_response", busyLabel, warn},
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
+		{is(errProtocol), 501, "http_request_error", badRequestLabel, info}, // RFC 9220, Section 3
 		{as[*requestError], 400, "http_request_error", badRequestLabel, info},
 		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", warn},
 		{is(errStopping), 503, "proxy_internal_response", shutdownLabel, info},
