@@ -16,17 +16,19 @@ var mayImport = map[string]struct {
 	packages []string // nil: none
 	why      string
 }{
-	"ca":          {nil, "an authority knows nothing of proxies; it can be read, tested and replaced alone"},
-	"ca/remote":   {[]string{"ca"}, "the network between an authority and the one that has its root"},
-	"certs":       {nil, "what a node trusts is made of PEM and names, whoever signed"},
-	"policy":      {nil, "a request in, a decision out; the one place that every other may ask"},
-	"auth":        {nil, "who is a client: files of hashes and certificates, whoever asks"},
-	"cache/store": {nil, "keys, metadata and bytes; HTTP is the cache's business"},
-	"cache":       {[]string{"cache/store"}, "HTTP caching over a store; rules come in as values of its own"},
-	"mitm":        {[]string{"ca", "policy", "cache", "cache/store"}, "joins the leaves through interfaces that it declares"},
-	"admin":       {nil, "sees larder through interfaces that it declares"},
-	"firewall":    {nil, "text for nft; it changes nothing and knows no larder"},
-	"daemon":      {nil, "hosts any proxy; cmd gives it one"},
+	"ca":              {nil, "an authority knows nothing of proxies; it can be read, tested and replaced alone"},
+	"ca/remote":       {[]string{"ca"}, "the network between an authority and the one that has its root"},
+	"certs":           {nil, "what a node trusts is made of PEM and names, whoever signed"},
+	"policy":          {nil, "a request in, a decision out; the one place that every other may ask"},
+	"auth":            {nil, "who is a client: files of hashes and certificates, whoever asks"},
+	"cache/store":     {nil, "keys, metadata and bytes; HTTP is the cache's business"},
+	"cache/integrity": {nil, "digests of bodies, whoever keeps them"},
+	"cache":           {[]string{"cache/store", "cache/integrity"}, "HTTP caching over a store; rules come in as values of its own"},
+	"mitm":            {[]string{"ca", "policy", "cache", "cache/store", "cache/integrity"}, "joins the leaves through interfaces that it declares"},
+	"admin":           {nil, "sees larder through interfaces that it declares"},
+	"kit":             {[]string{"certs"}, "answers over HTTP with what certs makes; who listens is another's business"},
+	"firewall":        {nil, "text for nft; it changes nothing and knows no larder"},
+	"daemon":          {nil, "hosts any proxy; cmd gives it one"},
 }
 
 // forbiddenStandard are packages of the standard library that some must not
