@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,6 +80,35 @@ func TestRotationToARootOfYours(t *testing.T) {
 		}
 		if d := cmp.Diff([]string{KindRoot, KindIntermediate, KindRoot, KindCross, KindIntermediate}, kinds); d != "" || err != nil {
 			t.Errorf("log (-want +got): %v\n%s", err, d)
+		}
+	}
+}
+
+// TestRotationToARootOfYoursServesEveryStack has the TLS stacks of this machine
+// follow the chain that the old root ends, whose names larder has not chosen.
+func TestRotationToARootOfYoursServesEveryStack(t *testing.T) {
+	company := newCorporate(t, func(root *x509.Certificate) { root.Subject.OrganizationalUnit = []string{"Straße 7"} })
+	keyPEM, err := encodeKey(company.rootKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := open(t, Options{PermittedDNS: []string{"example.org"}})
+	old := a.Root()
+	if _, err := (Keeper{Dir: a.dir}).RotateTo(encodeCertificates(company.root), keyPEM); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(serve(t, a))
+	for name, connect := range connectors() {
+		for knows, root := range map[string]*x509.Certificate{"old": old, "new": company.root} {
+			t.Run(name+"/"+knows, func(t *testing.T) {
+				t.Parallel()
+				if !connect(t, []*x509.Certificate{root}, port) {
+					t.Error("not trusted")
+				}
+			})
 		}
 	}
 }
