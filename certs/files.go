@@ -18,6 +18,7 @@ type Files struct {
 	TrustStorePassword string // of TrustStore; no secret
 	AptConf            string // settings that apt takes from no variable
 	Wgetrc             string // the same for wget
+	PHPDir             string // a folder with the same for PHP's curl
 }
 
 // Paths returns the files in dir, whether they are there or not.
@@ -30,6 +31,7 @@ func Paths(dir string) Files {
 		TrustStorePassword: trustStorePassword,
 		AptConf:            filepath.Join(dir, "apt.conf"),
 		Wgetrc:             filepath.Join(dir, "wgetrc"),
+		PHPDir:             filepath.Join(dir, "php"),
 	}
 }
 
@@ -57,8 +59,10 @@ func Write(dir string, rootPEM []byte, extraBundles []string) (Files, error) {
 }
 
 func writeFiles(files Files, larder, all *rootSet) error {
-	if err := openFolder(files.Dir); err != nil {
-		return fmt.Errorf("make the folder of trust files: %w", err)
+	for _, dir := range []string{files.Dir, files.PHPDir} {
+		if err := openFolder(dir); err != nil {
+			return fmt.Errorf("make the folder of trust files: %w", err)
+		}
 	}
 	for _, file := range []struct {
 		path string
@@ -68,6 +72,7 @@ func writeFiles(files Files, larder, all *rootSet) error {
 		{files.Bundle, all.pem()},
 		{files.AptConf, aptConf(files)},
 		{files.Wgetrc, wgetrc(files)},
+		{filepath.Join(files.PHPDir, "larder.ini"), phpIni(files)},
 	} {
 		if err := replace(file.path, file.data); err != nil {
 			return fmt.Errorf("write trust file: %w", err)
@@ -112,6 +117,12 @@ func aptConf(files Files) []byte {
 // Debian's is, it has no variable for roots either (ECOSYSTEMS.md, 7.3).
 func wgetrc(files Files) []byte {
 	return fmt.Appendf(nil, "ca_certificate = %s\n", files.Bundle)
+}
+
+// phpIni returns the settings for PHP_INI_SCAN_DIR. PHP's streams read SSL_CERT_FILE,
+// its curl extension reads no variable.
+func phpIni(files Files) []byte {
+	return fmt.Appendf(nil, "curl.cainfo=%q\nopenssl.cafile=%q\n", files.Bundle, files.Bundle)
 }
 
 // openFolder makes the folder at need and lets everybody look into it. It

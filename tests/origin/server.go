@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -85,6 +86,18 @@ func (s *Server) Handle(host string, h http.Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hosts[host] = h
+}
+
+// Hosts are those that are handled, sorted.
+func (s *Server) Hosts() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.hosts))
+}
+
+// Silent returns a server that has nothing but 404 and logs nothing.
+func Silent() *http.Server {
+	return &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
 }
 
 // addresses are the hosts that are IP addresses, which clients name in no handshake.
