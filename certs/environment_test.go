@@ -39,7 +39,7 @@ func TestEnvironment(t *testing.T) {
 		"NODE_EXTRA_CA_CERTS": "/state/trust/ca.pem",
 		"DENO_CERT":           "/state/trust/ca.pem",
 		"APT_CONFIG":          "/state/trust/apt.conf",
-		"PHP_INI_SCAN_DIR":    ":/state/trust/php",
+		"PHP_INI_SCAN_DIR":    ":/state/trust",
 		"NODE_USE_ENV_PROXY":  "1",
 		"PERL_LWP_ENV_PROXY":  "1",
 		"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/state/trust/truststore.p12 -Djavax.net.ssl.trustStorePassword=changeit " +
@@ -166,13 +166,13 @@ func TestNoProxyHost(t *testing.T) {
 
 func TestPHPScanDirKeepsTheCallers(t *testing.T) {
 	for own, want := range map[string]string{
-		"":              ":/t/php",
-		"/a:/b":         "/a:/b:/t/php",
-		":/a":           ":/a:/t/php",
-		":/t/php":       ":/t/php",
-		"/t/php:/other": "/other:/t/php",
+		"":          ":/t",
+		"/a:/b":     "/a:/b:/t",
+		":/a":       ":/a:/t",
+		":/t":       ":/t",
+		"/t:/other": "/other:/t",
 	} {
-		if got := phpScanDir("/t/php", own); got != want {
+		if got := phpScanDir("/t", own); got != want {
 			t.Errorf("%q becomes %q, want %q", own, got, want)
 		}
 	}
@@ -259,4 +259,26 @@ func unquoteJava(s string) string {
 		}
 	}
 	return b.String()
+}
+
+func TestEnvironmentForAProxyOverTLSNamesNoneForJVMs(t *testing.T) {
+	vars := Environment(Paths("/x"), Proxy{URL: "https://larder.test:3443"}, nobody)
+	java := vars[len(vars)-1]
+	if java.Name != "JAVA_TOOL_OPTIONS" || strings.Contains(java.Value, "proxy") || !strings.Contains(java.Value, "trustStore=/x/") || java.Note == "" {
+		t.Errorf("%+v", java)
+	}
+}
+
+func TestEnvironmentWithoutFilesHasNoVariablesForThem(t *testing.T) {
+	vars := Environment(Files{CA: "/x/ca.pem", Bundle: "/x/bundle.pem"}, Proxy{}, nobody)
+	for _, v := range vars {
+		switch v.Name {
+		case "APT_CONFIG", "WGETRC", "JAVA_TOOL_OPTIONS":
+			t.Errorf("%+v", v)
+		}
+	}
+	vars = Environment(Files{}, Proxy{URL: "http://larder.test:3128"}, nobody)
+	if java := vars[len(vars)-1].Value; strings.Contains(java, "trustStore") || !strings.Contains(java, "https.proxyHost=larder.test") {
+		t.Errorf("JAVA_TOOL_OPTIONS=%s", java)
+	}
 }

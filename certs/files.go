@@ -18,7 +18,7 @@ type Files struct {
 	TrustStorePassword string // of TrustStore; no secret
 	AptConf            string // settings that apt takes from no variable
 	Wgetrc             string // the same for wget
-	PHPDir             string // a folder with the same for PHP's curl
+	PHPIni             string // the same for PHP, which looks through Dir
 }
 
 // Paths returns the files in dir, whether they are there or not.
@@ -31,7 +31,7 @@ func Paths(dir string) Files {
 		TrustStorePassword: trustStorePassword,
 		AptConf:            filepath.Join(dir, "apt.conf"),
 		Wgetrc:             filepath.Join(dir, "wgetrc"),
-		PHPDir:             filepath.Join(dir, "php"),
+		PHPIni:             filepath.Join(dir, "php.ini"),
 	}
 }
 
@@ -52,34 +52,34 @@ func Write(dir string, rootPEM []byte, extraBundles []string) (Files, error) {
 	if err != nil {
 		return Files{}, fmt.Errorf("collect trusted roots: %w", err)
 	}
-	if err := writeFiles(files, larder, all); err != nil {
+	if err := writeFiles(files, &Trust{larder, all}); err != nil {
 		return Files{}, err
 	}
 	return files, nil
 }
 
-func writeFiles(files Files, larder, all *rootSet) error {
-	for _, dir := range []string{files.Dir, files.PHPDir} {
-		if err := openFolder(dir); err != nil {
-			return fmt.Errorf("make the folder of trust files: %w", err)
-		}
+func writeFiles(files Files, t *Trust) error {
+	if err := openFolder(files.Dir); err != nil {
+		return fmt.Errorf("make the folder of trust files: %w", err)
+	}
+	store, err := t.Store()
+	if err != nil {
+		return fmt.Errorf("write trust store: %w", err)
 	}
 	for _, file := range []struct {
 		path string
 		data []byte
 	}{
-		{files.CA, larder.pem()},
-		{files.Bundle, all.pem()},
-		{files.AptConf, aptConf(files)},
-		{files.Wgetrc, wgetrc(files)},
-		{filepath.Join(files.PHPDir, "larder.ini"), phpIni(files)},
+		{files.CA, t.CA()},
+		{files.Bundle, t.Bundle()},
+		{files.TrustStore, store},
+		{files.AptConf, files.AptSettings()},
+		{files.Wgetrc, files.WgetSettings()},
+		{files.PHPIni, files.PHPSettings()},
 	} {
 		if err := replace(file.path, file.data); err != nil {
 			return fmt.Errorf("write trust file: %w", err)
 		}
-	}
-	if err := writeTrustStore(files.TrustStore, all); err != nil {
-		return fmt.Errorf("write trust store: %w", err)
 	}
 	return nil
 }
@@ -107,22 +107,22 @@ func collect(files Files, rootPEM []byte, extraBundles []string) (larder, all *r
 	return larder, all, nil
 }
 
-// aptConf returns the settings for APT_CONFIG. apt has no variable for roots
+// AptSettings returns what is in AptConf, for APT_CONFIG. apt has no variable for roots
 // (ECOSYSTEMS.md, 7.3); the proxy it does take from the environment.
-func aptConf(files Files) []byte {
+func (files Files) AptSettings() []byte {
 	return fmt.Appendf(nil, "Acquire::https::CaInfo %q;\n", files.Bundle)
 }
 
-// wgetrc returns the settings for WGETRC. Where wget is built with GnuTLS, as
+// WgetSettings returns what is in Wgetrc, for WGETRC. Where wget is built with GnuTLS, as
 // Debian's is, it has no variable for roots either (ECOSYSTEMS.md, 7.3).
-func wgetrc(files Files) []byte {
+func (files Files) WgetSettings() []byte {
 	return fmt.Appendf(nil, "ca_certificate = %s\n", files.Bundle)
 }
 
-// phpIni returns the settings for PHP_INI_SCAN_DIR. PHP's streams read SSL_CERT_FILE,
-// its curl extension reads no variable.
-func phpIni(files Files) []byte {
-	return fmt.Appendf(nil, "curl.cainfo=%q\nopenssl.cafile=%q\n", files.Bundle, files.Bundle)
+// PHPSettings returns what is in PHPIni, for PHP_INI_SCAN_DIR. PHP's streams read
+// SSL_CERT_FILE, its curl extension reads no variable.
+func (files Files) PHPSettings() []byte {
+	return fmt.Appendf(nil, "curl.cainfo = %q\nopenssl.cafile = %q\n", files.Bundle, files.Bundle)
 }
 
 // openFolder makes the folder at need and lets everybody look into it. It

@@ -152,7 +152,7 @@ func TestWriteLetsEverybodyRead(t *testing.T) {
 	files := write(t, dir, encode(newRoot(t, "larder root")))
 	for path, mode := range map[string]os.FileMode{
 		dir: 0o755, files.CA: 0o644, files.Bundle: 0o644, files.TrustStore: 0o644, files.AptConf: 0o644, files.Wgetrc: 0o644,
-		files.PHPDir: 0o755, filepath.Join(files.PHPDir, "larder.ini"): 0o644,
+		files.PHPIni: 0o644,
 	} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v, want %v", path, info.Mode(), err, mode)
