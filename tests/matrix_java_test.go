@@ -39,7 +39,7 @@ func matrixJava() []matrixRow {
 func gradleRow() matrixRow {
 	const host = "maven.test"
 	return matrixRow{
-		client: "Gradle", needs: []string{"gradle"}, optional: true, version: []string{"sh", "-c", "gradle --version | grep ^Gradle"}, host: host,
+		client: "Gradle", needs: []string{"gradle"}, optional: true, version: []string{"sh", "-c", "gradle --version 2>/dev/null | grep ^Gradle"}, host: host,
 		distrust: regexp.MustCompile(`PKIX path building failed`),
 		registry: func(t *testing.T, s *origin.Server) []string {
 			must(t, origin.Maven(s, host, "", origin.MavenArtifact{Group: "test.larder", Artifact: "dep", Version: "2.1", Packaging: "jar", Payload: 10}))
