@@ -51,7 +51,12 @@ func matrixFetchers() []matrixRow {
 	openssl := regexp.MustCompile(`unable to get local issuer certificate|certificate verify failed`)
 	return []matrixRow{
 		matrixOf(curlClient(), matrixRow{
-			host: artifactsHost, version: []string{"curl", "--version"}, distrust: openssl,
+			client: "curl, built with OpenSSL", version: []string{"curl", "--version"}, build: "OpenSSL",
+			host: artifactsHost, distrust: openssl,
+		}),
+		matrixOf(curlClient(), matrixRow{
+			client: "curl, built with GnuTLS", version: []string{"curl", "--version"}, build: "GnuTLS",
+			host: artifactsHost, distrust: regexp.MustCompile(`server certificate verification failed`),
 		}),
 		scriptRow(matrixRow{
 			client: "libcurl with GnuTLS, in a program", needs: []string{"python3"},

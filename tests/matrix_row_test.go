@@ -18,6 +18,8 @@ type matrixRow struct {
 	optional bool
 	// version is a command whose output has the version in it.
 	version []string
+	// build is in that output too, unless this is another build of the client.
+	build string
 	// applies reports whether the row is about this version; nil: about any.
 	applies func(version string) bool
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -55,9 +57,47 @@ func updateMatrix(path string, found map[string]string) error {
 	}
 	versions := triedVersions(table)
 	for client, version := range found {
-		versions[client] = version
+		versions[client] = withVersion(versions[client], version)
 	}
 	return os.WriteFile(path, []byte(before+matrixTable(versions)+after), 0o644)
+}
+
+// withVersion adds a version to those of a cell, in the place of another of the same
+// first two numbers.
+func withVersion(cell, version string) string {
+	series := func(v string) string { return strings.Join(strings.SplitN(v, ".", 3)[:2], ".") }
+	versions := []string{version}
+	for v := range strings.SplitSeq(cell, ", ") {
+		if v != "" && series(v) != series(version) {
+			versions = append(versions, v)
+		}
+	}
+	slices.SortFunc(versions, func(a, b string) int {
+		return slices.Compare(numbers(a), numbers(b))
+	})
+	return strings.Join(versions, ", ")
+}
+
+func numbers(version string) (list []int) {
+	for part := range strings.SplitSeq(version, ".") {
+		n, _ := strconv.Atoi(part) // installed takes nothing else for a version
+		list = append(list, n)
+	}
+	return list
+}
+
+func TestVersionsOfACell(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ cell, version, want string }{
+		{"", "3.8.7", "3.8.7"},
+		{"3.8.7", "3.8.9", "3.8.9"},
+		{"3.8.7", "3.10.1", "3.8.7, 3.10.1"},
+		{"3.8.7, 4.0.0", "3.9", "3.8.7, 3.9, 4.0.0"},
+	} {
+		if got := withVersion(tt.cell, tt.version); got != tt.want {
+			t.Errorf("%s and %s: %s, want %s", tt.cell, tt.version, got, tt.want)
+		}
+	}
 }
 
 // TestMatrixTable holds docs/clients.md against the rows, whatever the versions.

@@ -69,12 +69,15 @@ func (row matrixRow) installed(t *testing.T) string {
 	cmd.Dir = privateDir(t)
 	cmd.Env = hermetic(cmd.Dir)
 	out, err := cmd.CombinedOutput()
-	version := regexp.MustCompile(`\d+(\.\d+)+`).FindString(string(out))
+	version := regexp.MustCompile(`\d+(\.\d+)+(-rc-?\d+)?`).FindString(string(out))
 	if err != nil && row.optional {
 		t.Skipf("%v: %v\n%s", row.version, err, out)
 	}
 	if err != nil || version == "" {
 		t.Fatalf("%v: %v\n%s", row.version, err, out)
+	}
+	if !strings.Contains(string(out), row.build) {
+		t.Skipf("this one is not built with %s", row.build)
 	}
 	if row.applies != nil && !row.applies(version) {
 		t.Skipf("version %s is none of these", version)
