@@ -93,7 +93,7 @@ func (s *Server) connectTunnel(w http.ResponseWriter, r *http.Request, a authori
 // first request, and a hit does not need to know. That there is no certificate for
 // the name it says here, in words: all that a handshake could say is an alert.
 func (s *Server) connectOpened(w http.ResponseWriter, r *http.Request, a authority, x *exchange) error {
-	if err := s.certifies(r.Context(), a.Host); err != nil {
+	if err := s.certifies(connOf(r.Context()), a); err != nil {
 		return err
 	}
 	if !s.enter(&s.setups) {
@@ -114,9 +114,12 @@ func (s *Server) connectOpened(w http.ResponseWriter, r *http.Request, a authori
 // certifies returns why there is no certificate for a host. That a certificate is
 // there for the handshake, which asks again, is all that comes of one; a panic is for
 // the handshake to contain.
-func (s *Server) certifies(ctx context.Context, host string) (err error) {
+func (s *Server) certifies(c *clientConn, a authority) (err error) {
+	if err := c.failed(a); err != nil {
+		return err
+	}
 	_ = contained(func() {
-		_, err = s.options.Certificates.Leaf(onBehalfOf(ctx, connOf(ctx)), host)
+		_, err = s.options.Certificates.Leaf(onBehalfOf(s.base, c), a.Host)
 	})
 	return err
 }
