@@ -7,9 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
 	"testing/synctest"
+	"time"
 )
 
 func TestPagesShowTheFingerprintsAndWhatToPaste(t *testing.T) {
