@@ -27,6 +27,10 @@ var mayImport = map[string]struct {
 	"admin":       {nil, "sees larder through interfaces that it declares"},
 	"firewall":    {nil, "text for nft; it changes nothing and knows no larder"},
 	"daemon":      {nil, "hosts any proxy; cmd gives it one"},
+
+	"registry/rawjson": {nil, "JSON taken apart and put together; whose it is does not matter"},
+	"registry/pypi":    {[]string{"registry/rawjson"}, "an index read and written; who asked for it and why is for others"},
+	"registry/npm":     {[]string{"registry/rawjson"}, "an index read and written; who asked for it and why is for others"},
 }
 
 // forbiddenStandard are packages of the standard library that some must not
