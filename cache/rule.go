@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"net/url"
 	"time"
 
+	"larder/cache/integrity"
 	"larder/cache/store"
 )
 
@@ -99,6 +101,63 @@ type Rule struct {
 	FillRanges bool
 	// FinishFill says what becomes of a fill whose last client has left.
 	FinishFill FinishFill
+	// Digests find the digest of the body in the path of the target URI.
+	Digests []integrity.PathPattern
+	// Verify says what becomes of responses by the digest that they should have.
+	Verify Verify
+	// Index says that the responses are indexes of other responses' digests; nil: no.
+	Index *Index
+	// Ledger says what becomes of other bytes than those first seen under a URL.
+	Ledger LedgerMode
+}
+
+// Verify says what becomes of responses by the digest that they should have.
+type Verify uint8
+
+const (
+	// VerifyWhenKnown holds a body to every digest that is known of it.
+	VerifyWhenKnown Verify = iota
+	// VerifyRequired does so, and stores nothing of which none is known.
+	VerifyRequired
+	// VerifyOff holds bodies to nothing.
+	VerifyOff
+)
+
+// LedgerMode says what becomes of a response whose bytes are not those that were first
+// seen under its URL.
+type LedgerMode uint8
+
+const (
+	// LedgerOff: what is first seen is not written down.
+	LedgerOff LedgerMode = iota
+	// LedgerWarn says so and lets it pass.
+	LedgerWarn
+	// LedgerRefuse breaks the client's transfer and stores nothing.
+	LedgerRefuse
+)
+
+// Index says what may be learnt from the responses under a rule.
+type Index struct {
+	// Kind of index, such as pypi.
+	Kind string
+	// Vouches reports whether the index may name digests of files on a host besides its
+	// own.
+	Vouches func(host string) bool
+}
+
+// URLDigest returns the digest of the body that the path of the target URI names, the
+// first where it names several. It is none of anybody's business under VerifyOff.
+func (r *Rule) URLDigest(target *url.URL) (integrity.Digest, bool) {
+	if len(r.Digests) == 0 || r.Verify == VerifyOff {
+		return integrity.Digest{}, false
+	}
+	path := target.EscapedPath()
+	for _, p := range r.Digests {
+		if d, ok := p.Find(path); ok {
+			return d, true
+		}
+	}
+	return integrity.Digest{}, false
 }
 
 // keeping says how the store keeps what is stored under the rule.

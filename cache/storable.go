@@ -84,7 +84,7 @@ func forbidden(rule *Rule, sent *http.Request, resp *http.Response, cc directive
 	if cc.unqualified("private") {
 		return "private"
 	}
-	if !cc.has("public") && !cc.has("must-revalidate") && !cc.has("s-maxage") {
+	if !sharesAuthorized(rule, cc) {
 		if hasCredentials(sent) {
 			return "authorization"
 		}
@@ -104,6 +104,19 @@ func forbidden(rule *Rule, sent *http.Request, resp *http.Response, cc directive
 		}
 	}
 	return ""
+}
+
+// sharesAuthorized reports whether the response to a request with credentials says that
+// it is for others too (RFC 9111, section 3.5). Two of the three directives that may
+// say so rest on the response going stale by its own word: must-revalidate, which git's
+// http-backend sends with private packs, and s-maxage=0. A rule fixes the lifetime, and
+// may serve what is stale, so there they say nothing.
+func sharesAuthorized(rule *Rule, cc directives) bool {
+	if cc.has("public") || rule.Mode == HTTP {
+		return cc.has("public") || cc.has("must-revalidate") || cc.has("s-maxage")
+	}
+	shared, ok := cc.seconds("s-maxage")
+	return ok && shared > 0
 }
 
 // unstorableBody names what keeps the body from being a whole that can be told from

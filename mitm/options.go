@@ -61,7 +61,8 @@ type Options struct {
 	// Access says who may use the proxy. The zero value: everybody, by no name.
 	Access Access
 	// Origin answers requests that are made to larder itself and not through
-	// it (origin-form targets on the proxy port). nil: 404 with a short text.
+	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
+	// which. Access is not asked. nil: 404 with a short text.
 	Origin http.Handler
 	// Logger gets one record per request or tunnel at its end, and failures.
 	// nil: none.

@@ -41,6 +41,11 @@ func (s *Server) serveOpened(w http.ResponseWriter, r *http.Request) {
 // serveOrigin answers requests to larder itself.
 func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 	if s.options.Origin != nil {
+		if c := connOf(r.Context()); c.outer != nil {
+			r = r.WithContext(r.Context()) // a copy
+			state := c.outer.ConnectionState()
+			r.TLS = &state
+		}
 		s.options.Origin.ServeHTTP(w, r)
 		return
 	}

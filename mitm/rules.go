@@ -14,6 +14,7 @@ import (
 	"github.com/google/martian/v3/header"
 
 	"larder/cache"
+	"larder/cache/integrity"
 	"larder/policy"
 )
 
@@ -112,7 +113,50 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		Offline:              p.Offline,
 		FillRanges:           p.FillRanges,
 		FinishFill:           finishFill(p.FinishFill),
+		Digests:              pathDigests(p.Digest),
+		Verify:               verify(p.Verify),
+		Index:                indexOf(p),
+		Ledger:               ledgerMode(p.Ledger),
 	}
+}
+
+// pathDigests compiles what policy has checked already; a pattern that does not compile
+// here is none that a policy could hold.
+func pathDigests(all []policy.PathDigest) []integrity.PathPattern {
+	var patterns []integrity.PathPattern
+	for _, d := range all {
+		if p, err := integrity.NewPathPattern(d.Algorithm, d.Pattern); err == nil {
+			patterns = append(patterns, p)
+		}
+	}
+	return patterns
+}
+
+func verify(v policy.Verify) cache.Verify {
+	switch v {
+	case policy.VerifyRequired:
+		return cache.VerifyRequired
+	case policy.VerifyOff:
+		return cache.VerifyOff
+	}
+	return cache.VerifyWhenKnown
+}
+
+func ledgerMode(l policy.Ledger) cache.LedgerMode {
+	switch l {
+	case policy.LedgerWarn:
+		return cache.LedgerWarn
+	case policy.LedgerRefuse:
+		return cache.LedgerRefuse
+	}
+	return cache.LedgerOff
+}
+
+func indexOf(p *policy.Rule) *cache.Index {
+	if p.Index == "" {
+		return nil
+	}
+	return &cache.Index{Kind: p.Index, Vouches: p.Vouches}
 }
 
 // partition names what is fetched with changes to the request header, so that it is

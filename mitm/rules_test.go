@@ -1,6 +1,7 @@
 package mitm
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -15,13 +16,39 @@ func TestEveryCachingKeyOfARuleReachesTheCache(t *testing.T) {
 		Name: "r", Action: policy.Revalidate, TTL: time.Second, StaleIfError: 2 * time.Second,
 		StaleWhileRevalidate: 3 * time.Second, NegativeTTL: 4 * time.Second, Vary: []string{"Accept"},
 		DropQuery: []string{"q"}, MaxObject: 5, MaxStore: 6, Pin: true, FillRanges: true, FinishFill: policy.FinishNever,
+		Verify: policy.VerifyRequired, Ledger: policy.LedgerWarn,
 	})
 	want := &cache.Rule{
 		Name: "r", Mode: cache.Revalidate, TTL: time.Second, StaleIfError: 2 * time.Second,
 		StaleWhileRevalidate: 3 * time.Second, NegativeTTL: 4 * time.Second, Vary: []string{"Accept"},
 		DropQuery: []string{"q"}, MaxObject: 5, MaxStore: 6, Pin: true, FillRanges: true, FinishFill: cache.FinishNever,
+		Verify: cache.VerifyRequired, Ledger: cache.LedgerWarn,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rule differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestDigestAndIndexOfARuleReachTheCache(t *testing.T) {
+	const sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	p, err := policy.Parse("larder.yaml", []byte(`presets: none
+rules:
+  - name: r
+    hosts: [a.test]
+    action: revalidate
+    digest: { sha256: '^/([0-9a-f]{2})/([0-9a-f]{62})$' }
+    index: npm
+    vouches_for: [b.test]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newCacheRule(p.Rules()[0])
+	d, ok := r.URLDigest(&url.URL{Scheme: "https", Host: "a.test", Path: "/" + sum[:2] + "/" + sum[2:]})
+	if !ok || d.String() != "sha256:"+sum {
+		t.Errorf("URLDigest = %s, %v", d, ok)
+	}
+	if r.Index == nil || r.Index.Kind != "npm" || !r.Index.Vouches("b.test") || r.Index.Vouches("c.test") {
+		t.Errorf("Index = %+v", r.Index)
 	}
 }

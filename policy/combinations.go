@@ -28,6 +28,7 @@ func (d *ruleDecoder) combinations() {
 	d.cachingKeys()
 	d.freshnessKeys()
 	d.quota()
+	d.integrity()
 	d.broadHosts()
 }
 
@@ -63,7 +64,7 @@ func (d *ruleDecoder) modeOfDeny() {
 
 func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
-		for _, key := range []string{"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill"} {
+		for _, key := range []string{"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill", "digest", "verify", "index", "vouches_for", "ledger"} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)
 		}

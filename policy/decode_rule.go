@@ -113,6 +113,11 @@ func (d *ruleDecoder) fields() []field {
 		{"offline", func(v *yaml.Node) { d.flag(v, "offline", &r.Offline) }},
 		{"fill_ranges", func(v *yaml.Node) { d.flag(v, "fill_ranges", &r.FillRanges) }},
 		{"finish_fill", d.finishFill},
+		{"digest", d.digests},
+		{"verify", d.verify},
+		{"index", d.indexKind},
+		{"vouches_for", d.vouchesFor},
+		{"ledger", d.ledger},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}

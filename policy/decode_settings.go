@@ -41,6 +41,7 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 		{"store", func(v *yaml.Node) { d.store(v, &s.Store) }},
 		{"upstream", func(v *yaml.Node) { d.upstream(v, &s.Upstream) }},
 		{"no_proxy", func(v *yaml.Node) { s.NoProxy = d.texts(v, "", "no_proxy", checkNoProxy) }},
+		{"kit", func(v *yaml.Node) { d.kit(v, &s.Kit) }},
 		{"offline", func(v *yaml.Node) { d.boolean(v, "", "offline", &s.Offline) }},
 		{"default", func(v *yaml.Node) { d.defaultAction(v, &s.Default) }},
 		{"default_mode", func(v *yaml.Node) { d.mode(v, "", "default_mode", &s.DefaultMode); defaultMode = v }},

@@ -184,6 +184,7 @@ func storingWords(r *Rule) string {
 	case FinishNever:
 		parts = append(parts, "A fetch ends when its last client has left.")
 	}
+	parts = append(parts, r.integrityWords()...)
 	return strings.Join(parts, " ")
 }
 

@@ -253,6 +253,9 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
+	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443"}); s.Kit != want {
+		t.Errorf("Kit = %+v, want %+v", s.Kit, want)
+	}
 	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
 	if diff := cmp.Diff(auth, s.Auth); diff != "" || s.DefaultMode != Report {
 		t.Errorf("mode %v, auth %s", s.DefaultMode, diff)
@@ -276,9 +279,16 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}, Users: []string{"ci", "*"},
 		Action: Immutable, TTL: 15*24*time.Hour + 12*time.Hour, StaleIfError: 24 * time.Hour, StaleWhileRevalidate: 30 * time.Second,
 		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, MaxStore: 1 << 40, Pin: true, Offline: true, FillRanges: true, FinishFill: FinishAlways,
-		Request:  HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
-		Response: HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
-		Position: Position{File: "testdata/valid.yaml", Line: 22, Column: 5},
+		Digest: []PathDigest{
+			{Algorithm: "blake2b-256", Pattern: "^/releases/([0-9a-f]{2})/([0-9a-f]{62})"},
+			{Algorithm: "sha256-nix32", Pattern: "^/v1/(.*)"},
+		},
+		Verify:     VerifyRequired,
+		Index:      "pypi",
+		VouchesFor: []string{"*.files.test", "10.0.0.0/8"},
+		Request:    HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
+		Response:   HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
+		Position:   Position{File: "testdata/valid.yaml", Line: 23, Column: 5},
 	}
 	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{}), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)
@@ -394,4 +404,32 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func TestLedgerIsKeptOfWhatNeverChanges(t *testing.T) {
+	p := mustParse(t, `presets: none
+rules:
+  - { name: a, hosts: [a.test], action: immutable }
+  - { name: b, hosts: [b.test], action: immutable, ttl: 30d }
+  - { name: c, hosts: [c.test], action: immutable, ledger: off }
+  - { name: d, hosts: [d.test], action: revalidate }
+`)
+	var got []Ledger
+	for _, r := range p.Rules() {
+		got = append(got, r.Ledger)
+	}
+	if want := []Ledger{LedgerRefuse, LedgerWarn, LedgerOff, LedgerOff}; !slices.Equal(got, want) {
+		t.Errorf("ledgers are %v, want %v", got, want)
+	}
+}
+
+func TestIndexVouchesForNamedHosts(t *testing.T) {
+	p := mustParse(t, `presets: none
+rules:
+  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test"] }
+`)
+	r := p.Rules()[0]
+	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("a.test") {
+		t.Error("Vouches goes by something else than vouches_for")
+	}
 }

@@ -60,7 +60,7 @@ func TestAnnotatedExamplesAreValid(t *testing.T) {
 func decoderKeys(t *testing.T) map[string][]string {
 	t.Helper()
 	const odd = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: 1"
-	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nlimits: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\nlisteners: [{"+odd+"}]\n"+
+	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nlimits: {"+odd+"}\nkit: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\nlisteners: [{"+odd+"}]\n"+
 		"rules: [{"+odd+", name: r, request: {"+odd+"}}]\n"))
 	problems, ok := errors.AsType[*Errors](err)
 	if !ok {
@@ -82,6 +82,7 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 		"":                   reflect.TypeFor[Settings](),
 		"admin":              reflect.TypeFor[Admin](),
 		"limits":             reflect.TypeFor[Limits](),
+		"kit":                reflect.TypeFor[Kit](),
 		"store":              reflect.TypeFor[Store](),
 		"upstream":           reflect.TypeFor[Upstream](),
 		"auth":               reflect.TypeFor[Auth](),

@@ -76,6 +76,19 @@ type Rule struct {
 	FillRanges bool `yaml:"fill_ranges"`
 	// FinishFill says whether a fetch goes on when the last client has left.
 	FinishFill FinishFill `yaml:"finish_fill"`
+	// Digest says where in the path the digest of the body is, by algorithm.
+	Digest []PathDigest `yaml:"digest"`
+	// Verify is one of required, when-known, off. Absent: when-known.
+	Verify Verify `yaml:"verify"`
+	// Index is the kind of index that the responses are, from which digests of other
+	// URLs are learnt: see IndexKinds. Absent: none.
+	Index string `yaml:"index"`
+	// VouchesFor lists patterns of the hosts besides its own for whose files the index
+	// may name digests.
+	VouchesFor []string `yaml:"vouches_for"`
+	// Ledger is one of refuse, warn, off. Absent: refuse under immutable without ttl,
+	// warn with one. Other actions have none.
+	Ledger Ledger `yaml:"ledger"`
 	// Request is changed before it goes upstream.
 	Request HeaderChanges `yaml:"request"`
 	// Response is changed before it goes to the client; what is stored is not.
@@ -87,8 +100,9 @@ type Rule struct {
 	// the operator's own file.
 	Preset string `yaml:"-"`
 
-	hosts []*HostPattern
-	paths []pathPattern
+	hosts   []*HostPattern
+	paths   []pathPattern
+	vouches []*HostPattern
 }
 
 // HeaderChanges are changes to the header section of a message, made in the

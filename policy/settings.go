@@ -35,6 +35,8 @@ type Settings struct {
 	// environments that larder prints: host names, .suffixes and addresses.
 	// Absent: none besides the loopback that is always there.
 	NoProxy []string `yaml:"no_proxy"`
+	// Kit is what larder serves to nodes on its own port.
+	Kit Kit `yaml:"kit"`
 	// Offline: nothing is fetched from anywhere. What is stored is served whatever its
 	// age, and all else answered 504. Absent: false.
 	Offline bool `yaml:"offline"`
@@ -73,6 +75,17 @@ type Auth struct {
 	// CertificateUser says what of a client certificate that the TLS listener has
 	// verified is the name: cn, dns, email or uri. Absent: certificates name nobody.
 	CertificateUser string `yaml:"certificate_user"`
+}
+
+// Kit is what larder answers when it is addressed as an origin, on proxy and
+// tls-proxy listeners: the root to trust, environments, a set-up script, and pages
+// for people. It is public; neither Auth nor rules apply to it.
+type Kit struct {
+	// Enabled turns it on. Absent: true.
+	Enabled bool `yaml:"enabled"`
+	// ProxyURL is the proxy that the kit tells nodes to use: http:// or https://,
+	// host and port. Absent: "", which is the one that they fetched the kit from.
+	ProxyURL string `yaml:"proxy_url"`
 }
 
 // Limits bounds what clients may take.
@@ -168,6 +181,7 @@ func defaultSettings() Settings {
 		Admin:    Admin{Listen: "127.0.0.1:3129"},
 		Store:    Store{MaxSize: 20 << 30},
 		Upstream: defaultUpstream(),
+		Kit:      Kit{Enabled: true},
 		Default:  Tunnel,
 	}
 }

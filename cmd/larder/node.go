@@ -18,6 +18,7 @@ import (
 	"larder/cache/store"
 	"larder/certs"
 	"larder/daemon"
+	"larder/kit"
 	"larder/mitm"
 	"larder/policy"
 )
@@ -33,6 +34,7 @@ type node struct {
 	cache    *cache.Cache
 	upstream *mitm.Upstream
 	proxy    *mitm.Server
+	kit      *kit.Kit
 	auth     *auth.Authenticator // the last that was read; nil: none yet
 	logger   *slog.Logger
 	options  nodeOptions
@@ -140,7 +142,11 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	if err := n.openKit(settings); err != nil {
+		return err
+	}
 	n.proxy, err = mitm.New(mitm.Options{
+		Origin:       n.kit,
 		Access:       access,
 		Policy:       n.policy,
 		Certificates: n.ca,

@@ -54,6 +54,7 @@ func (n *node) setPolicy(p *policy.Policy) error {
 	n.proxy.SetPolicyAndAccess(p, access)
 	renewUpstream()
 	n.setOffline(settings)
+	n.kit.Set(kitSettings(settings))
 	return nil
 }
 

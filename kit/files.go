@@ -1,0 +1,108 @@
+package kit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// file is something that the kit makes itself.
+type file struct {
+	path        string
+	contentType string
+	summary     string
+	// shared makes what is the same for every node. nil: own makes it.
+	shared func(*common) []byte
+	// own makes what is another for each Target.
+	own func(*request) ([]byte, error)
+}
+
+// request is what a file of a node's own is made of.
+type request struct {
+	*http.Request
+	kit    *Kit
+	common *common
+	target Target
+}
+
+const text = "text/plain; charset=utf-8"
+
+// files are those of the kit, in the order in which they are listed.
+func files() []file {
+	return []file{
+		// RFC 8555, Section 9.1: certificates in PEM, and no more than that.
+		{path: "/ca.pem", contentType: "application/pem-certificate-chain", summary: "larder's root; during a rotation the new one and the old", shared: (*common).rootsPEM},
+		{path: "/ca.der", contentType: "application/pkix-cert", summary: "the root that signs, in DER", shared: (*common).rootDER},
+		{path: "/SHA256SUMS", contentType: text, summary: "SHA-256 of each file, for sha256sum -c", own: sums},
+	}
+}
+
+// cacheControl is short: nodes are to learn soon of a new root.
+const cacheControl = "public, max-age=60"
+
+// file answers with a file.
+func (k *Kit) file(f file) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := k.make(f, r)
+		if err != nil {
+			k.fail(w, r, err)
+			return
+		}
+		sum := sha256.Sum256(body)
+		h := w.Header()
+		h.Set("Content-Type", f.contentType)
+		h.Set("Cache-Control", cacheControl)
+		h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
+		// RFC 9530, Section 3. It says that nothing was lost, not that nobody changed
+		// it: who can do the one can do the other.
+		h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	})
+}
+
+func (k *Kit) make(f file, r *http.Request) ([]byte, error) {
+	c, err := k.assemble()
+	if err != nil {
+		return nil, err
+	}
+	if f.shared != nil {
+		return f.shared(c), nil
+	}
+	t, err := k.Target(r)
+	if err != nil {
+		return nil, err
+	}
+	return f.own(&request{Request: r, kit: k, common: c, target: t})
+}
+
+// fail answers with an error, whose details are for the log where they are not the
+// client's doing.
+func (k *Kit) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if bad, ok := errors.AsType[*hostError](err); ok {
+		refuse(w, http.StatusBadRequest, bad.Error(), "address larder by its name or address and port, as http://larder.example:3128/")
+		return
+	}
+	k.o.Logger.Error("kit cannot be made", "path", r.URL.Path, "err", err)
+	refuse(w, http.StatusInternalServerError, "this could not be made", "larder's log says why")
+}
+
+// sums lists the digests of what a node would get under the same Host.
+func sums(r *request) ([]byte, error) {
+	var b bytes.Buffer
+	for _, f := range files() {
+		if f.path == r.URL.Path {
+			continue
+		}
+		body, err := r.kit.make(f, r.Request)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%x  %s\n", sha256.Sum256(body), f.path[1:])
+	}
+	return b.Bytes(), nil
+}
