@@ -59,8 +59,10 @@ func TestProjectSettlesWhereTheVersionBegins(t *testing.T) {
 
 func TestVersionsCompareAsPEP440Says(t *testing.T) {
 	t.Parallel()
-	order := []string{"1.dev0", "1.0.dev456", "1.0a1", "1.0a2.dev456", "1.0a12.dev456", "1.0a12", "1.0b1.dev456", "1.0b2", "1.0b2.post345.dev456",
-		"1.0b2.post345", "1.0rc1.dev456", "1.0rc1", "1.0", "1.0+abc.5", "1.0+abc.7", "1.0+5", "1.0.post456.dev34", "1.0.post456", "1.1.dev1", "1!0.1"}
+	order := []string{
+		"1.dev0", "1.0.dev456", "1.0a1", "1.0a2.dev456", "1.0a12.dev456", "1.0a12", "1.0b1.dev456", "1.0b2", "1.0b2.post345.dev456",
+		"1.0b2.post345", "1.0rc1.dev456", "1.0rc1", "1.0", "1.0+abc.5", "1.0+abc.7", "1.0+5", "1.0.post456.dev34", "1.0.post456", "1.1.dev1", "1!0.1",
+	}
 	for i := 1; i < len(order)-1; i++ {
 		a, b := mustVersion(t, order[i]), mustVersion(t, order[i+1])
 		if a.Compare(b) >= 0 || b.Compare(a) <= 0 {
