@@ -35,26 +35,31 @@ func Load(path string) (*Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load policy: %w", err)
 	}
-	return Parse(path, data)
+	presets, err := Presets()
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, data, presets, true)
 }
 
 // Parse compiles the text of a policy file. The name stands in positions and
-// messages; relative paths in the text are relative to its folder. An error is
-// an *Errors that holds all that is wrong.
+// messages; relative paths in the text are relative to its folder. Lists in other
+// files (packages_file) are not read, and therefore empty. An error is an *Errors
+// that holds all that is wrong.
 func Parse(name string, data []byte) (*Policy, error) {
 	presets, err := Presets()
 	if err != nil {
 		return nil, err
 	}
-	return parse(name, data, presets)
+	return parse(name, data, presets, false)
 }
 
-func parse(name string, data []byte, presets []Preset) (*Policy, error) {
+func parse(name string, data []byte, presets []Preset, lists bool) (*Policy, error) {
 	names := make([]string, len(presets))
 	for i, p := range presets {
 		names[i] = p.Name
 	}
-	d := &decoder{file: name}
+	d := &decoder{file: name, lists: lists}
 	root := d.document(data)
 	var f configFile
 	if root != nil {

@@ -19,7 +19,7 @@ var mayImport = map[string]struct {
 	"ca":              {nil, "an authority knows nothing of proxies; it can be read, tested and replaced alone"},
 	"ca/remote":       {[]string{"ca"}, "the network between an authority and the one that has its root"},
 	"certs":           {nil, "what a node trusts is made of PEM and names, whoever signed"},
-	"policy":          {nil, "a request in, a decision out; the one place that every other may ask"},
+	"policy":          {[]string{"registry/pypi", "registry/npm"}, "a request in, a decision out; the one place that every other may ask. How registries write versions it need not know"},
 	"auth":            {nil, "who is a client: files of hashes and certificates, whoever asks"},
 	"cache/store":     {nil, "keys, metadata and bytes; HTTP is the cache's business"},
 	"cache/integrity": {nil, "digests of bodies, whoever keeps them"},
