@@ -88,6 +88,7 @@ type Cache struct {
 	circuits circuits
 	oversize oversize
 	variants variantLocks
+	verdicts verdicts
 	offline  atomic.Bool
 }
 
@@ -112,6 +113,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()
+	c.verdicts.init()
 	c.store = newStorage(o.Store, o.OpenStore, cmp.Or(o.StoreError, errAway), c.log, c.metrics)
 	c.store.pace(o.storeDelay, o.storeCheck)
 	c.store.work.Go(func() { c.store.tend(c.ctx) }) // ends with Close

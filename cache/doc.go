@@ -30,6 +30,15 @@
 // Cache-Control and Expires say; StaleIfError prevails over must-revalidate; under
 // Immutable a request's freshness directives are not heard. Cache-Status tells where
 // that is why a response is served: detail=immutable, revalidate, negative-ttl or
-// stale-if-error. No rule prevails over
-// no-store, private, Vary: *, or section 3.5 on credentials.
+// stale-if-error. No rule prevails over no-store or Vary: *, and over private and section
+// 3.5 on credentials only one whose Access says how it is made sure who may have what is
+// stored.
+//
+// # Who may have it
+//
+// Under AccessRecheck (recheck.go) nothing goes from the store, or from a fill that another
+// client began, to a client for which upstream has not said that it may have it: in answer
+// to that client's own request, or to a HEAD with its credentials. The answers are
+// remembered for a while (verdicts.go), by what HMAC makes of credential and scope. What
+// upstream refuses it refuses to the client itself, whose own request is sent for that.
 package cache

@@ -36,6 +36,10 @@ type exchange struct {
 	learned []string
 	// seen is what flights.savesOf said before the latest look-up.
 	seen uint64
+	// cleared: the client may have what is stored; clearedBy says how that was found
+	// out, in a word of Cache-Status, where it was only now.
+	cleared   bool
+	clearedBy string
 }
 
 func newExchange(c *Cache, w http.ResponseWriter, r *http.Request, rule *Rule) *exchange {
@@ -78,6 +82,9 @@ func (x *exchange) round() error {
 		return x.miss(f)
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
+	if j.ifError && !j.fresh {
+		j.ifError = x.mayGoUnasked()
+	}
 	switch {
 	case j.fresh:
 		return x.hit(f.selected, j, "")
@@ -103,10 +110,13 @@ func (x *exchange) round() error {
 	return x.fetch(f, j)
 }
 
-// hit answers from the store without asking upstream.
+// hit answers from the store without asking upstream for it.
 func (x *exchange) hit(s *selected, j judgement, detail string) error {
+	if ok, err := x.admitted(s); !ok {
+		return err
+	}
 	x.out.Hit = true
-	cs := cacheStatus{hit: true, detail: cmp.Or(detail, j.overrules)}
+	cs := cacheStatus{hit: true, detail: cmp.Or(detail, x.clearedBy, j.overrules)}
 	if j.ttl != forever {
 		cs.ttl = &j.ttl
 	}

@@ -383,7 +383,9 @@ func (f *fill) decide(v verdict) {
 // hand leaves the response to the leader, or closes it when there is none.
 func (f *fill) hand(v verdict, resp *http.Response) {
 	echo := f.mayEcho() && forbidden(f.rule, f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
-	f.c.withdraw(f, !echo)
+	// Where the credential decides, others fare otherwise, and can wait for each other.
+	denied := f.rule.checked() && f.status >= 400
+	f.c.withdraw(f, !echo && !denied)
 	if echo && f.readers.Load() > 1 {
 		f.keepEcho(resp)
 	}
@@ -403,7 +405,7 @@ func (f *fill) hand(v verdict, resp *http.Response) {
 // upstream cannot answer now, or under a rule that there is nothing. Under HTTP an
 // absence is shared where HTTP says for how long.
 func (f *fill) mayEcho() bool {
-	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status)
+	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status) && !f.rule.checked()
 }
 
 // absent lists the answers that there is nothing at a URI.

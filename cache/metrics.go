@@ -17,6 +17,7 @@ type metrics struct {
 	withoutStore  *prometheus.CounterVec
 	storeFailures prometheus.Counter
 
+	rechecks       *prometheus.CounterVec
 	circuitsOpened prometheus.Counter
 	spared         *prometheus.CounterVec
 }
@@ -70,6 +71,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests answered with 504 because nothing was stored and upstream was not to be asked.",
 		}),
 	}
+	m.rechecks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_rechecks_total",
+		Help: "Requests for which upstream had to say whether the client may have what is stored, by what came of it: allowed, remembered (it had said so lately), denied, failed, or unasked (upstream failed, and it had said so before).",
+	}, []string{"result"})
 	m.circuitsOpened = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "larder_cache_circuits_opened_total",
 		Help: "Times that an upstream was found to be down, so that only probes are sent to it.",
@@ -85,7 +90,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
-			m.circuitsOpened, m.spared)
+			m.circuitsOpened, m.spared, m.rechecks)
 	}
 	return m
 }

@@ -90,6 +90,10 @@ func (p *passage) wait() error {
 func (p *passage) act(set []string) error {
 	f := p.fill
 	p.out.Collapsed = !p.leader
+	if ok, err := p.mayHave(); !ok {
+		p.out.Collapsed = false
+		return err
+	}
 	switch f.verdict {
 	case failed:
 		if p.j.ifError {
@@ -108,6 +112,26 @@ func (p *passage) act(set []string) error {
 		p.out.Collapsed = false
 		return errAgain
 	}
+}
+
+// mayHave is admitted for what the fill brings. What upstream has sent at the leader's
+// request it has sent to the leader, and what it has refused nobody else can have either.
+func (p *passage) mayHave() (bool, error) {
+	if !p.rule.checked() {
+		return true, nil
+	}
+	brings := p.fill.verdict == shared || p.fill.verdict == validated
+	if p.leader {
+		if brings || p.fill.verdict == unshared && p.fill.status < 400 {
+			p.c.verdicts.allow(p.c.verdicts.claimOf(p.r, p.rule), p.c.now())
+			p.cleared = true
+		}
+		return true, nil
+	}
+	if !brings {
+		return true, nil
+	}
+	return p.admitted(nil)
 }
 
 // staleOnError serves what is stored although upstream fails (RFC 5861, section 4).
@@ -168,14 +192,19 @@ func (p *passage) echoed() error {
 // credentials where a leader without any was told that there is nothing.
 func (p *passage) unshared(set []string) error {
 	status := p.fill.status
+	if !p.leader && p.rule.checked() && status >= 400 && !failsForNow(status) {
+		// It was the leader's credential that upstream did not like.
+		p.out.Collapsed = false
+		return errAgain
+	}
 	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, set)
 	switch {
 	case odd && p.leader:
 		p.fill.orphan()
 		return p.forward(p.j.because, "own-request")
-	case !p.leader && (odd || absent(status) && hasCredentials(p.r)):
+	case !p.leader && (odd || absent(status) && hasCredentials(p.rule, p.r)):
 		return p.askAlone()
-	case !p.leader && p.fill.why == "authorization" && !hasCredentials(p.r):
+	case !p.leader && p.fill.why == "authorization" && !hasCredentials(p.rule, p.r):
 		p.out.Collapsed = false
 		return errAgain
 	}

@@ -38,7 +38,7 @@ type readyParts struct {
 // asks for a secondary key. Directives of Cache-Control in it mean nothing to an
 // Immutable rule. It counts as a request once Served is called.
 func (c *Cache) Ready(target *url.URL, rule *Rule) (Ready, bool) {
-	if rule.Mode != Immutable || len(rule.Vary) > 0 {
+	if rule.Mode != Immutable || len(rule.Vary) > 0 || rule.checked() {
 		return Ready{}, false
 	}
 	hot, ok := c.store.Hot(primaryKey(target, rule))

@@ -19,8 +19,8 @@ const fillAgent = "larder"
 // and User-Agent fixed unless in set, everything else withheld. A response whose
 // Vary names a field that was withheld is not used for a client that sent it; the
 // request is repeated with it and the set remembered. Credentials go along, since
-// without them private registries answer nothing; what may be stored then is
-// RFC 9111, section 3.5. Should upstream refuse (4xx), the client's own request
+// without them private registries answer nothing, under AccessRecheck also those in fields
+// of other names; what may be stored then is for Rule.Access to say. Should upstream refuse (4xx), the client's own request
 // follows, see exchange.unshared.
 //
 // Under HTTP the origin's Vary is trusted, as RFC 9111 does: all end-to-end
@@ -54,8 +54,8 @@ func canonicalRequest(ctx context.Context, r *http.Request, rule *Rule, set []st
 		"Accept-Encoding": {fieldSource(r.Header).normal("accept-encoding")},
 		"User-Agent":      {fillAgent},
 	}
-	for _, name := range []string{"Authorization", "Cookie"} {
-		if v := r.Header[name]; len(v) > 0 {
+	for name, v := range r.Header {
+		if len(v) > 0 && (name == "Authorization" || name == "Cookie" || rule.checked() && IsSecret(name)) && !hopByHop(name) {
 			req.Header[name] = slices.Clone(v)
 		}
 	}
@@ -137,7 +137,7 @@ func withholdsOdd(r *http.Request, rule *Rule, set []string) bool {
 		return false
 	}
 	for name := range r.Header {
-		if name == "Authorization" || name == "Cookie" || hopByHop(name) || ownCopyField(name) || harmless(name) {
+		if name == "Authorization" || name == "Cookie" || rule.checked() && IsSecret(name) || hopByHop(name) || ownCopyField(name) || harmless(name) {
 			continue
 		}
 		if _, keyed := slices.BinarySearch(set, strings.ToLower(name)); !keyed {

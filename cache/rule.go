@@ -2,6 +2,7 @@ package cache
 
 import (
 	"net/url"
+	"regexp"
 	"time"
 
 	"larder/cache/integrity"
@@ -78,6 +79,9 @@ type Rule struct {
 	// but for those with the same one: what upstream is sent besides the client's own
 	// request may change what it answers. "" is one as well, that of most rules.
 	Partition string
+	// OwnFields names, in canonical form, the request fields whose value is the rule's and
+	// not the client's: no credentials of a client are in them.
+	OwnFields []string
 	// DropQuery names query parameters that are left out of the key; a trailing *
 	// matches any ending.
 	DropQuery []string
@@ -101,6 +105,19 @@ type Rule struct {
 	FillRanges bool
 	// FinishFill says what becomes of a fill whose last client has left.
 	FinishFill FinishFill
+	// Access says how it is made sure that a client may have what is stored.
+	Access Access
+	// RecheckTTL is how long AccessRecheck relies on what upstream has said of a
+	// credential, as long as that has not expired; 0: two minutes. While upstream fails
+	// it does so for StaleIfError besides.
+	RecheckTTL time.Duration
+	// RecheckScope, matched on the path, says what upstream's word is good for: all
+	// paths of a host with the same groups, as of one repository. nil, or no match: that
+	// URL alone.
+	RecheckScope *regexp.Regexp
+	// RecheckAt is where upstream is asked with GET about what RecheckScope matches: a
+	// request target, with $1 for a group. "": at the URL itself, with HEAD.
+	RecheckAt string
 	// Digests find the digest of the body in the path of the target URI.
 	Digests []integrity.PathPattern
 	// Verify says what becomes of responses by the digest that they should have.

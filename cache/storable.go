@@ -7,13 +7,6 @@ import (
 	"time"
 )
 
-// hasCredentials reports whether a request identifies its user. RFC 9111, section
-// 3.5, speaks of Authorization; a Cookie or a password in the URI is the same thing
-// by another way, and is treated alike.
-func hasCredentials(r *http.Request) bool {
-	return len(r.Header["Authorization"]) > 0 || len(r.Header["Cookie"]) > 0 || r.URL.User != nil
-}
-
 // storable decides whether the response to sent, a GET as it went upstream, may be
 // stored (RFC 9111, section 3). If not, why is a short reason for Cache-Status.
 func storable(rule *Rule, sent *http.Request, resp *http.Response) (ok bool, why string) {
@@ -81,16 +74,16 @@ func forbidden(rule *Rule, sent *http.Request, resp *http.Response, cc directive
 	if cc.has("no-store") && (!cc.has("must-understand") || !understood(resp.StatusCode)) {
 		return "no-store"
 	}
-	if cc.unqualified("private") {
+	if cc.unqualified("private") && !rule.trustsPrivate() {
 		return "private"
 	}
-	if !sharesAuthorized(rule, cc) {
-		if hasCredentials(sent) {
+	if rule.Access == AccessByResponse && !sharesAuthorized(rule, cc) {
+		if hasCredentials(rule, sent) {
 			return "authorization"
 		}
 		// The transport may have a credential of its own for the origin, and says so
 		// unless what it opens is for everybody.
-		if resp.Request != nil && hasCredentials(resp.Request) {
+		if resp.Request != nil && hasCredentials(rule, resp.Request) {
 			return "injected"
 		}
 	}

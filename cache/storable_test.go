@@ -11,6 +11,7 @@ import (
 func TestStorable(t *testing.T) {
 	index := &Rule{Mode: Revalidate}
 	negative := &Rule{Mode: Immutable, NegativeTTL: time.Minute}
+	recheck := &Rule{Mode: Immutable, Access: AccessRecheck}
 	none := fields()
 	auth := fields("Authorization: Basic x")
 	tests := []struct {
@@ -46,11 +47,22 @@ func TestStorable(t *testing.T) {
 		{"4.1: Vary *", immutable, none, 200, fields("Vary: Accept, *"), "vary"},
 		{"4.1: Vary by who asks", immutable, auth, 200, fields("Vary: Authorization", "Cache-Control: public"), "vary"},
 		{"4.1: Vary by who asks, when nobody says", immutable, none, 200, fields("Vary: Authorization"), ""},
-		{"4.1: nor by a credential of another name", web, fields("X-Api-Key: s3cret"), 200, fields("Vary: x-api-key", "Cache-Control: max-age=60"), "vary"},
-		{"4.1: one of several", immutable, fields("Private-Token: s3cret"), 200, fields("Vary: Accept, Private-Token"), "vary"},
+		{"4.1: nor by a credential of another name", web, fields("X-Api-Key: s3cret"), 200, fields("Vary: x-api-key", "Cache-Control: max-age=60"), "authorization"},
+		{"4.1: nor where it is for everybody", web, fields("X-Api-Key: s3cret"), 200, fields("Vary: x-api-key", "Cache-Control: public, max-age=60"), "vary"},
+		{"4.1: one of several", immutable, fields("Private-Token: s3cret"), 200, fields("Vary: Accept, Private-Token", "Cache-Control: public"), "vary"},
 		{"4.1: which nobody sends", web, none, 200, fields("Vary: X-Api-Key", "Cache-Control: max-age=60"), ""},
-		{"4.1: which nothing is selected by", web, fields("X-Api-Key: s3cret"), 200, fields("Vary: Accept", "Cache-Control: max-age=60"), ""},
-		{"a rule that selects by a credential", &Rule{Mode: Immutable, Vary: []string{"X-Auth-Token"}}, fields("X-Auth-Token: s3cret"), 200, none, "vary"},
+		{"3.5: a credential of another name", web, fields("X-Api-Key: s3cret"), 200, fields("Vary: Accept", "Cache-Control: max-age=60"), "authorization"},
+		{"3.5: that is the rule's own", &Rule{Mode: HTTP, OwnFields: []string{"X-Api-Key"}}, fields("X-Api-Key: s3cret"), 200, fields("Vary: Accept", "Cache-Control: max-age=60"), ""},
+		{"3.5: what stands for none", web, fields("Authorization: Bearer QQ=="), 200, fields("Cache-Control: max-age=60"), ""},
+		{"a rule that selects by a credential", &Rule{Mode: Immutable, Vary: []string{"X-Auth-Token"}}, fields("X-Auth-Token: s3cret"), 200, fields("Cache-Control: public"), "vary"},
+		{"recheck: credentials", recheck, auth, 200, none, ""},
+		{"recheck: private, of what has one content", recheck, auth, 200, fields("Cache-Control: private"), ""},
+		{"recheck: private, of what may be another for each", &Rule{Mode: Revalidate, Access: AccessRecheck}, auth, 200, fields("Cache-Control: private"), "private"},
+		{"recheck: no-store", recheck, auth, 200, fields("Cache-Control: no-store"), "no-store"},
+		{"recheck: selected by the credential", recheck, auth, 200, fields("Vary: Authorization, Cookie"), ""},
+		{"recheck: an index selected by the credential", &Rule{Mode: Revalidate, Access: AccessRecheck}, auth, 200, fields("Vary: Authorization"), "vary"},
+		{"public: credentials", &Rule{Mode: Immutable, Access: AccessPublic}, auth, 200, none, ""},
+		{"public: private all the same", &Rule{Mode: Immutable, Access: AccessPublic}, auth, 200, fields("Cache-Control: private"), "private"},
 		{"a stream of events has no end", immutable, none, 200, fields("Content-Type: text/event-stream; charset=utf-8"), "stream"},
 
 		{"3: freshness", web, none, 200, fields("Cache-Control: max-age=60"), ""},

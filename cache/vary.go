@@ -151,6 +151,10 @@ func keyFields(rule *Rule, sent, response http.Header) []string {
 			set = slices.DeleteFunc(set, func(n string) bool { return n == "accept-encoding" })
 		}
 	}
+	if rule.Access != AccessByResponse && rule.Mode == Immutable {
+		// Who may have it is another question, and nobody gets another one.
+		set = slices.DeleteFunc(set, IsSecret)
+	}
 	set = fieldSet(append(set, required...))
 	// The cache itself answers ranges and preconditions, and fields of one
 	// connection go nowhere.

@@ -87,13 +87,21 @@ func TestPartitionsOfRules(t *testing.T) {
 		{Set: append(field("A", "bc"), field("A", "bc")...)},
 		{Set: field("A", "bc"), Add: field("A", "bc")},
 	} {
-		p := partition(c)
+		p := partition(&policy.Rule{Request: c})
+		checked := partition(&policy.Rule{Request: c, Authorized: policy.Recheck})
+		if before, ok := seen[checked]; ok || checked == "" {
+			t.Errorf("%d has partition %q where upstream is asked, as %d", i, checked, before)
+		}
+		seen[checked] = i
 		if before, ok := seen[p]; ok || (p == "") != (i == 0) {
 			t.Errorf("%d has partition %q, as %d", i, p, before)
 		}
 		seen[p] = i
 	}
-	if partition(policy.HeaderChanges{Set: field("x-a", "b")}) != partition(policy.HeaderChanges{Set: field("X-A", "b")}) {
+	set := func(name string) *policy.Rule {
+		return &policy.Rule{Request: policy.HeaderChanges{Set: field(name, "b")}}
+	}
+	if partition(set("x-a")) != partition(set("X-A")) {
 		t.Error("the case of a name matters")
 	}
 }

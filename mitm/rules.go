@@ -106,19 +106,47 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		NegativeTTL:          p.NegativeTTL,
 		Vary:                 p.Vary,
 		DropQuery:            p.DropQuery,
-		Partition:            partition(p.Request),
+		Partition:            partition(p),
 		MaxObject:            p.MaxObject,
 		MaxStore:             p.MaxStore,
 		Pin:                  p.Pin,
 		Offline:              p.Offline,
 		FillRanges:           p.FillRanges,
 		FinishFill:           finishFill(p.FinishFill),
+		OwnFields:            ownFields(p.Request),
+		Access:               access(p.Authorized),
+		RecheckTTL:           p.RecheckTTL,
+		RecheckScope:         p.RecheckScope,
+		RecheckAt:            p.RecheckAt,
 		Digests:              pathDigests(p.Digest),
 		Verify:               verify(p.Verify),
 		Index:                indexOf(p),
 		Ledger:               ledgerMode(p.Ledger),
 	}
 }
+
+func access(a policy.Authorized) cache.Access {
+	switch a {
+	case policy.Recheck:
+		return cache.AccessRecheck
+	case policy.Public:
+		return cache.AccessPublic
+	}
+	return cache.AccessByResponse
+}
+
+// ownFields names what a rule sets, whatever the client has sent.
+func ownFields(c policy.HeaderChanges) []string {
+	var names []string
+	for _, f := range c.Set {
+		names = append(names, http.CanonicalHeaderKey(f.Name))
+	}
+	return names
+}
+
+// checkedPartition is that of rules under which upstream says who may have what is
+// stored. Under no other rule, nor in another larder, may it be found.
+const checkedPartition = "checked"
 
 // pathDigests compiles what policy has checked already; a pattern that does not compile
 // here is none that a policy could hold.
@@ -162,8 +190,12 @@ func indexOf(p *policy.Rule) *cache.Index {
 // partition names what is fetched with changes to the request header, so that it is
 // kept apart from what is fetched with others: "" without any, else a digest, since
 // they may hold credentials.
-func partition(c policy.HeaderChanges) string {
+func partition(p *policy.Rule) string {
+	c, checked := p.Request, p.Authorized == policy.Recheck
 	if c.Empty() {
+		if checked {
+			return checkedPartition
+		}
 		return ""
 	}
 	var b []byte
@@ -180,6 +212,9 @@ func partition(c policy.HeaderChanges) string {
 		}
 	}
 	sum := sha256.Sum256(b)
+	if checked {
+		return checkedPartition + "-" + hex.EncodeToString(sum[:])
+	}
 	return hex.EncodeToString(sum[:])
 }
 

@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"net/url"
+	"regexp"
 	"testing"
 	"time"
 
@@ -26,6 +27,24 @@ func TestEveryCachingKeyOfARuleReachesTheCache(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rule differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestRulesSayWhoMayHaveWhatIsStored(t *testing.T) {
+	p := &policy.Rule{
+		Action: policy.Immutable, Authorized: policy.Recheck, RecheckTTL: time.Minute, RecheckAt: "/$1",
+		RecheckScope: regexp.MustCompile("^/(.)"), Request: policy.HeaderChanges{Set: []policy.HeaderField{{Name: "x-api-key", Value: "s3cret"}}},
+	}
+	r := newCacheRule(p)
+	if r.Access != cache.AccessRecheck || r.RecheckTTL != time.Minute || r.RecheckScope != p.RecheckScope || r.RecheckAt != "/$1" {
+		t.Errorf("%+v", r)
+	}
+	if len(r.OwnFields) != 1 || r.OwnFields[0] != "X-Api-Key" {
+		t.Errorf("own fields %q", r.OwnFields)
+	}
+	p.Authorized = policy.Public
+	if r := newCacheRule(p); r.Access != cache.AccessPublic {
+		t.Errorf("%+v", r)
 	}
 }
 

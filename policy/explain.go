@@ -151,7 +151,7 @@ func storingWords(r *Rule) string {
 	if r.StaleWhileRevalidate > 0 {
 		parts = append(parts, "For "+duration(r.StaleWhileRevalidate)+" more it is served while being validated.")
 	}
-	if r.StaleIfError > 0 {
+	if r.StaleIfError > 0 && (r.Action != Immutable || r.TTL > 0) {
 		parts = append(parts, "If upstream fails, a stale one is served for another "+duration(r.StaleIfError)+".")
 	}
 	if r.NegativeTTL > 0 {
@@ -162,6 +162,9 @@ func storingWords(r *Rule) string {
 	}
 	if len(r.DropQuery) > 0 {
 		parts = append(parts, "Query parameters "+strings.Join(r.DropQuery, ", ")+" are not part of the key.")
+	}
+	if words := r.authorizedWords(); words != "" {
+		parts = append(parts, words)
 	}
 	if r.Offline {
 		parts = append(parts, "But upstream is never asked: what is stored is served whatever its age, and for the rest there is a 504.")
@@ -186,6 +189,31 @@ func storingWords(r *Rule) string {
 	}
 	parts = append(parts, r.integrityWords()...)
 	return strings.Join(parts, " ")
+}
+
+// authorizedWords says who gets what is stored.
+func (r *Rule) authorizedWords() string {
+	switch r.Authorized {
+	case Public:
+		return "Responses to requests with credentials are stored for everybody."
+	case Recheck:
+		how, scope, ttl := "with HEAD", "for this URL", r.RecheckTTL
+		if r.RecheckAt != "" {
+			how = "at " + r.RecheckAt
+		}
+		if r.RecheckScope != nil {
+			scope = "for all that " + r.RecheckScope.String() + " takes for the same"
+		}
+		if ttl == 0 {
+			ttl = 2 * time.Minute
+		}
+		words := "But first upstream is asked " + how + ", with the client's own credentials or none, whether it may have it. A yes holds " + scope + " for " + duration(ttl)
+		if r.StaleIfError > 0 {
+			words += ", and while upstream fails for " + duration(r.StaleIfError) + " more"
+		}
+		return words + "."
+	}
+	return ""
 }
 
 // duration writes 24h rather than 24h0m0s, and 30d rather than 720h.

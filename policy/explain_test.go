@@ -77,6 +77,23 @@ rules:
     hosts: ["web.test"]
     action: http
     stale_if_error: 1h
+  - name: images
+    hosts: ["images.test"]
+    action: immutable
+    authorized: recheck
+    recheck_scope: "^/v2/(.+)/blobs/"
+    stale_if_error: 1h
+  - name: repositories
+    hosts: ["repositories.test"]
+    action: revalidate
+    authorized: recheck
+    recheck_ttl: 30s
+    recheck_scope: "^/([^/]+)/"
+    recheck_at: "/$1/access"
+  - name: shelf
+    hosts: ["shelf.test"]
+    action: revalidate
+    authorized: public
 `
 
 func TestExplain(t *testing.T) {
@@ -97,6 +114,9 @@ func TestExplain(t *testing.T) {
 		"GET https://open.test/",
 		"GET https://month.test/",
 		"GET https://web.test/",
+		"GET https://images.test/v2/a/blobs/x",
+		"GET https://repositories.test/a/x",
+		"GET https://shelf.test/a",
 		"GET https://user:secret@nobody.test/",
 		"GET https://staged.test/",
 		"PUT https://staged.test/ 10.1.2.3",

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -76,6 +77,23 @@ type Rule struct {
 	FillRanges bool `yaml:"fill_ranges"`
 	// FinishFill says whether a fetch goes on when the last client has left.
 	FinishFill FinishFill `yaml:"finish_fill"`
+	// Authorized says who may have what was stored of responses to requests with
+	// credentials: recheck (upstream is asked, with the client's own credentials, before
+	// anything is served), public (everybody: nothing under the rule is private). Absent:
+	// they are stored only where they say themselves that they are for everybody (RFC
+	// 9111, section 3.5).
+	Authorized Authorized `yaml:"authorized"`
+	// RecheckTTL is how long upstream's word on a credential is relied on, up to 1h; a
+	// token that says when it expires, not beyond that. While upstream fails, what it
+	// said holds for stale_if_error besides. Absent: 2m.
+	RecheckTTL time.Duration `yaml:"recheck_ttl"`
+	// RecheckScope is RE2 on the path: upstream's word on one URL holds for all of its
+	// host whose path gives the same groups, as those of one repository. Absent, or no
+	// match: for that URL alone.
+	RecheckScope *regexp.Regexp `yaml:"recheck_scope"`
+	// RecheckAt is where upstream is asked, with GET: a path and query in which $1 is a
+	// group of recheck_scope. Absent: at the URL itself, with HEAD.
+	RecheckAt string `yaml:"recheck_at"`
 	// Digest says where in the path the digest of the body is, by algorithm.
 	Digest []PathDigest `yaml:"digest"`
 	// Verify is one of required, when-known, off. Absent: when-known.

@@ -1,0 +1,88 @@
+package cache
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Access says how it is made sure that a client may have what a request with
+// credentials, its own or another's, has brought into the store.
+type Access uint8
+
+const (
+	// AccessByResponse: RFC 9111, section 3.5. The response to a request with
+	// credentials is stored only where it says itself that it is for everybody.
+	AccessByResponse Access = iota
+	// AccessRecheck stores it, and serves it to a client for whom upstream has
+	// answered, with that client's own credentials, that it may have it. So it is with
+	// clients that have none: nothing in their requests tells private from public.
+	AccessRecheck
+	// AccessPublic stores it and serves it to everybody: the operator's word that what
+	// the rule matches is public, credentials or not.
+	AccessPublic
+)
+
+// checked reports whether upstream is asked before what is stored is served.
+func (r *Rule) checked() bool { return r.Access == AccessRecheck }
+
+// trustsPrivate reports whether a response that calls itself private may be stored:
+// where upstream decides for each client, and what it names cannot be another for each.
+func (r *Rule) trustsPrivate() bool { return r.checked() && r.Mode == Immutable }
+
+// anonymousBearer is what Homebrew sends to show that it has no credential.
+const anonymousBearer = "Bearer QQ=="
+
+// hasCredentials reports whether a request identifies its user. RFC 9111, section
+// 3.5, speaks of Authorization; a key or token in another field, a Cookie, and a
+// password or token in the URI are the same thing by another way, and treated alike.
+// Fields that the rule has set itself say nothing of the client.
+func hasCredentials(rule *Rule, r *http.Request) bool {
+	if r.URL.User != nil || hasUserToken(r.URL) {
+		return true
+	}
+	for name, values := range r.Header {
+		if len(values) > 0 && isCredential(name, values) && !slices.Contains(rule.OwnFields, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// isCredential reports whether a request field identifies the user.
+func isCredential(name string, values []string) bool {
+	if name == "Authorization" {
+		return len(values) != 1 || values[0] != anonymousBearer
+	}
+	return IsSecret(name)
+}
+
+// userTokens are query parameters that carry what Authorization would.
+func userTokens() []string {
+	return []string{"private_token", "access_token", "job_token", "token", "api_key", "apikey"}
+}
+
+func isUserToken(name string) bool {
+	return slices.Contains(userTokens(), strings.ToLower(name))
+}
+
+func hasUserToken(u *url.URL) bool {
+	found := false
+	eachParameter(u.RawQuery, func(name, _ string) { found = found || isUserToken(name) })
+	return found
+}
+
+// eachParameter calls f with the decoded names and the raw values of a query.
+func eachParameter(query string, f func(name, value string)) {
+	if query == "" {
+		return
+	}
+	for part := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
+		f(name, value)
+	}
+}
