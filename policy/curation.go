@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -363,3 +365,55 @@ func (g *packageGlob) match(q *query) bool {
 	}
 	return strings.HasSuffix(name, g.literals[last])
 }
+
+// Concerns reports whether an entry that is enforced may deny something of a package.
+func (p *Policy) Concerns(r Registry, name string) bool {
+	q := Package{Registry: r, Name: name}.query()
+	for _, c := range p.settings.Curation {
+		switch named, all := c.named(&q); {
+		case !named:
+		case c.Action == CurationDeny && c.Mode == Enforce:
+			return true
+		case c.Action == CurationAllow && all:
+			return false
+		}
+	}
+	return false
+}
+
+// Readings lists what an origin may make of the path of a URL: as sent first, then
+// decoded however often it was encoded, without dot segments and repeated slashes. In
+// all of them a slash that was encoded is / or %2f. hidden is true where dot segments
+// beside an encoded slash leave open what the origin makes of it.
+func Readings(u *url.URL) (all []string, hidden bool) {
+	path := sentPath(u)
+	if !strings.ContainsAny(path, `%\`) && !strings.Contains(path, "/.") && !strings.Contains(path, "//") {
+		return []string{path}, false
+	}
+	r := readPath(path)
+	return r.texts, r.hidden
+}
+
+// IndexHosts lists the hosts of indexes of a registry that may speak for files on a
+// host: those that a rule names one by one and that vouch for it.
+func (p *Policy) IndexHosts(r Registry, host string) []string {
+	var all []string
+	for _, rule := range p.Rules() {
+		if rule.Registry != r || rule.Index != string(r) || !rule.Vouches(host) {
+			continue
+		}
+		for _, pattern := range rule.hosts {
+			for _, g := range pattern.globs {
+				if g.lead == leadNone && len(g.middle) == 0 && !slices.Contains(all, g.suffix) {
+					all = append(all, g.suffix)
+				}
+			}
+		}
+	}
+	// The shortest is likelier to be the index that people mean than one for tests.
+	slices.SortStableFunc(all, func(a, b string) int { return cmp.Compare(len(a), len(b)) })
+	return all
+}
+
+// OverlaysWheels reports whether the operator's wheels are added to indexes.
+func (p *Policy) OverlaysWheels() bool { return p.settings.Wheels.Overlay }

@@ -71,16 +71,19 @@ func TestCurate(t *testing.T) {
 		{"an entry is for its registry alone", Package{NPM, "foo", "1.0.0", old}, "", "", ""},
 		{"what is allowed first is not in quarantine", Package{PyPI, "corp-x", "1.0", now}, "", "", ""},
 		{
-			"what is young is in quarantine", Package{PyPI, "six", "1.0", now.Add(-71 * time.Hour)},
+			"what is young is in quarantine",
+			Package{PyPI, "six", "1.0", now.Add(-71 * time.Hour)},
 			"quarantine", `it is in quarantine until 2026-05-10T01:00:00Z by curation "quarantine"`, "",
 		},
 		{"and no longer than that", Package{PyPI, "six", "1.0", now.Add(-72 * time.Hour)}, "", "", ""},
 		{
-			"what has no age is taken for young", Package{PyPI, "six", "1.0", time.Time{}},
+			"what has no age is taken for young",
+			Package{PyPI, "six", "1.0", time.Time{}},
 			"quarantine", `the index does not say when it was published, and by curation "quarantine" it must be 3d old`, "",
 		},
 		{
-			"a longer quarantine holds besides", Package{NPM, "@some/x", "1.0.0", now.Add(-100 * time.Hour)},
+			"a longer quarantine holds besides",
+			Package{NPM, "@some/x", "1.0.0", now.Add(-100 * time.Hour)},
 			"some-quarantine", `it is in quarantine until 2026-06-04T20:00:00Z by curation "some-quarantine"`, "",
 		},
 		{"what comes from the future is young", Package{NPM, "six", "1.0.0", now.Add(time.Hour)}, "quarantine", `it is in quarantine until 2026-05-13T01:00:00Z by curation "quarantine"`, ""},

@@ -164,13 +164,19 @@ func TestParsePath(t *testing.T) {
 		"/_all":                         {},
 		"/@s":                           {},
 		"/":                             {},
-		"/foo/1.0.0/more":               {},
+		"/artifactory/api/npm/all/foo":  {Page: PackumentDoc, Name: "foo", Prefix: "/artifactory/api/npm/all/"},
+		"/artifactory/api/npm/all/@s/foo/-/foo-1.0.0.tgz": {Page: Tarball, Name: "@s/foo", Version: "1.0.0", Prefix: "/artifactory/api/npm/all/"},
+		"/repository/all/@s%2ffoo":                        {Page: PackumentDoc, Name: "@s/foo", Prefix: "/repository/all/"},
+		"/repository/-/repository-1.0.0.tgz":              {Page: Tarball, Name: "repository", Version: "1.0.0"},
+		"/api/v4/projects/7/packages/npm/foo":             {Page: PackumentDoc, Name: "foo", Prefix: "/api/v4/projects/7/packages/npm/"},
+		"/org/_packaging/feed/npm/registry/foo":           {Page: PackumentDoc, Name: "foo", Prefix: "/org/_packaging/feed/npm/registry/"},
+		"/foo/1.0.0/more":                                 {},
 	} {
 		u, err := url.Parse("https://r.test" + path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want.Page != Other {
+		if want.Page != Other && want.Prefix == "" {
 			want.Prefix = "/"
 		}
 		if diff := cmp.Diff(want, ParsePath(u)); diff != "" {

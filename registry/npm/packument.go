@@ -122,6 +122,15 @@ func (p *Packument) Manifest(version string) (*Manifest, error) {
 	return m, nil
 }
 
+// ManifestJSON is what the document says of a version, as it is written there; nil if
+// it does not list it.
+func (p *Packument) ManifestJSON(version string) []byte {
+	if p.versions == nil {
+		return nil
+	}
+	return p.versions.Get(version)
+}
+
 // ParseManifest reads the document of one version.
 func ParseManifest(b []byte) (*Manifest, error) {
 	v, err := rawjson.Parse(b)

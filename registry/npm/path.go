@@ -28,14 +28,44 @@ type Path struct {
 	Prefix string
 }
 
-// ParsePath reads the path of a URL of a registry at the root of its host. A scope's
-// slash may be written as %2f.
-func ParsePath(u *url.URL) Path { return ParsePathBelow(u, "/") }
+// ParsePath reads the path of a URL: of a registry at the root of its host, or below
+// one of the paths where Artifactory, Nexus, GitLab and Azure DevOps have theirs. A
+// scope's slash may be written as %2f.
+func ParsePath(u *url.URL) Path { return ParseEscapedPath(u.EscapedPath()) }
 
-// ParsePathBelow reads the path of a URL of a registry that is below prefix, which
-// ends in a slash.
-func ParsePathBelow(u *url.URL, prefix string) Path {
-	rest, ok := strings.CutPrefix(u.EscapedPath(), prefix)
+// ParseEscapedPath is ParsePath of a path with its percent-encoding.
+func ParseEscapedPath(escaped string) Path {
+	if p := parseBelow(escaped, "/"); p.Page != Other {
+		return p
+	}
+	if prefix := knownPrefix(escaped); prefix != "" {
+		return parseBelow(escaped, prefix)
+	}
+	return Path{}
+}
+
+// knownPrefix returns what comes before the name in paths of registries that have no
+// host for themselves; "" where nothing is known.
+func knownPrefix(path string) string {
+	segments := strings.SplitAfter(path, "/")
+	join := func(n int) string { return strings.Join(segments[:n], "") }
+	for i := 1; i+1 < len(segments); i++ {
+		at := func(distance int, word string) bool { return i >= distance && segments[i-distance] == word+"/" }
+		switch {
+		case at(2, "api") && at(1, "npm"), // Artifactory: .../api/npm/REPOSITORY/
+			i == 2 && at(1, "repository"),              // Nexus: /repository/REPOSITORY/
+			at(1, "npm") && at(0, "registry"),          // Azure: .../npm/registry/
+			at(1, "packages") && at(0, "npm") && i > 2: // GitLab: /api/v4/.../packages/npm/
+			if segments[i] != "-/" {
+				return join(i + 1)
+			}
+		}
+	}
+	return ""
+}
+
+func parseBelow(escaped, prefix string) Path {
+	rest, ok := strings.CutPrefix(escaped, prefix)
 	if !ok {
 		return Path{}
 	}

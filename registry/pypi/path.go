@@ -32,8 +32,11 @@ type Path struct {
 
 // ParsePath reads the path of a URL. Indexes below any prefix are known by the words
 // simple and pypi, as pip's --index-url and poetry have them; files by their endings.
-func ParsePath(u *url.URL) Path {
-	segments := strings.Split(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
+func ParsePath(u *url.URL) Path { return ParseEscapedPath(u.EscapedPath()) }
+
+// ParseEscapedPath is ParsePath of a path with its percent-encoding.
+func ParseEscapedPath(escaped string) Path {
+	segments := strings.Split(strings.TrimPrefix(escaped, "/"), "/")
 	for i, s := range segments {
 		decoded, err := url.PathUnescape(s)
 		if err != nil {
