@@ -37,6 +37,7 @@ type rule struct {
 	name     string
 	cache    *cache.Rule
 	offline  *cache.Rule // the same without upstream
+	body     policy.RequestBody
 	request  martian.RequestModifier
 	response martian.ResponseModifier
 	registry policy.Registry
@@ -81,7 +82,7 @@ func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
 }
 
 func newRule(p *policy.Rule) *rule {
-	r := &rule{name: p.Name, cache: newCacheRule(p), registry: p.Registry}
+	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody, registry: p.Registry}
 	if r.cache != nil {
 		offline := *r.cache
 		offline.Offline = true
@@ -129,6 +130,7 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		RecheckTTL:           p.RecheckTTL,
 		RecheckScope:         p.RecheckScope,
 		RecheckAt:            p.RecheckAt,
+		RecheckProof:         recheckProof(p.RecheckAt),
 		Digests:              pathDigests(p.Digest),
 		Verify:               verify(p.Verify),
 		Index:                indexOf(p),

@@ -35,23 +35,18 @@ func Load(path string) (*Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load policy: %w", err)
 	}
-	presets, err := Presets()
-	if err != nil {
-		return nil, err
-	}
-	return parse(path, data, presets, true)
+	return Parse(path, data)
 }
 
 // Parse compiles the text of a policy file. The name stands in positions and
-// messages; relative paths in the text are relative to its folder. Lists in other
-// files (packages_file) are not read, and therefore empty. An error is an *Errors
-// that holds all that is wrong.
+// messages; relative paths in the text are relative to its folder. Lists that it names
+// (packages_file) are read. An error is an *Errors that holds all that is wrong.
 func Parse(name string, data []byte) (*Policy, error) {
 	presets, err := Presets()
 	if err != nil {
 		return nil, err
 	}
-	return parse(name, data, presets, false)
+	return parse(name, data, presets, true)
 }
 
 func parse(name string, data []byte, presets []Preset, lists bool) (*Policy, error) {
