@@ -16,7 +16,13 @@ const matrixBegin, matrixEnd = "<!-- matrix -->\n", "<!-- /matrix -->"
 // the table before.
 func matrixTable(versions map[string]string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| client | tried | variables alone | what it needs besides, and why |\n|---|---|---|---|\n")
+	b.WriteString(`Each was run behind larder, in an empty home, with what `+"`larder env`"+` prints and nothing
+else; then without its part about trust, when it failed for that reason, and without its
+part about the proxy, when it went past larder. `+"`make matrix`"+` does it again.
+
+| client | tried | variables alone | what it needs besides, and why |
+|---|---|---|---|
+`)
 	for _, row := range matrixRows() {
 		alone, more := "yes", ""
 		if row.more != nil {
