@@ -25,6 +25,7 @@ func (d *ruleDecoder) required() {
 func (d *ruleDecoder) combinations() {
 	d.tunnelSeesNothing()
 	d.modeOfDeny()
+	d.queryKeys()
 	d.cachingKeys()
 	d.freshnessKeys()
 	d.quota()
@@ -50,7 +51,7 @@ func (d *ruleDecoder) tunnelSeesNothing() {
 		}
 	}
 	if d.rule.Action == Tunnel || d.rule.Action == Deny {
-		for _, key := range []string{"request", "response"} {
+		for _, key := range []string{"registry", "request", "response"} {
 			d.complain(key, "", "%s has no effect under action %s: no message goes through", key, d.rule.Action)
 		}
 	}

@@ -98,6 +98,13 @@ func (d *ruleDecoder) fields() []field {
 		{"methods", func(v *yaml.Node) { r.Methods = d.list(v, "methods", checkMethod) }},
 		{"request_body", d.requestBody},
 		{"paths", d.paths},
+		{"query", func(v *yaml.Node) {
+			r.Query = d.list(v, "query", func(s string) *valueError {
+				term, err := parseQueryTerm(s)
+				r.query = append(r.query, term)
+				return err
+			})
+		}},
 		{"clients", d.clients},
 		{"users", d.users},
 		{"action", d.action},
@@ -124,24 +131,26 @@ func (d *ruleDecoder) fields() []field {
 		{"vouches_for", d.vouchesFor},
 		{"ledger", d.ledger},
 		{"share", d.share},
+		{"registry", d.registry},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}
 }
-
-// nameCharacters are those of the name of a rule.
-const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 func (d *ruleDecoder) name(v *yaml.Node) {
 	s, ok := d.text(v, d.context, "name")
 	if !ok {
 		return
 	}
-	if s == "" || len(s) > 64 || strings.Trim(s, nameCharacters) != "" {
+	if !validName(s) {
 		d.problem(v, d.context, "", "name %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
 		return
 	}
 	d.rule.Name = s
+}
+
+func validName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
 // list reads a list of strings that, if it is there, must say something: an
@@ -187,7 +196,7 @@ func (d *ruleDecoder) share(v *yaml.Node) {
 	if !ok {
 		return
 	}
-	if s == "" || len(s) > 64 || strings.Trim(s, nameCharacters) != "" {
+	if !validName(s) {
 		d.problem(v, d.context, "any word will do that the rules of mirrors have in common",
 			"share %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
 		return
@@ -260,6 +269,18 @@ func checkUser(s string) *valueError {
 		return badValue(`list the names, or write "*" alone for everybody who has one`, "%q: a name of a user is no pattern", s)
 	}
 	return nil
+}
+
+func (d *ruleDecoder) registry(v *yaml.Node) {
+	s, ok := d.text(v, d.context, "registry")
+	if !ok {
+		return
+	}
+	if err := checkRegistry(s); err != nil {
+		d.bad(v, d.context, "registry", err)
+		return
+	}
+	d.rule.Registry = Registry(s)
 }
 
 func (d *ruleDecoder) action(v *yaml.Node) {

@@ -65,7 +65,7 @@ func TestPresetsLeaveEachOtherAlone(t *testing.T) {
 // the rule that made it.
 func checkShape(t *testing.T, p *Policy, preset string, s shapes.Shape) string {
 	t.Helper()
-	d := p.Classify(Client{}, s.Method, mustURL(t, s.URL))
+	d := p.ClassifyBody(Client{}, s.Method, mustURL(t, s.URL), bodyOf(t, s))
 	rule, ttl, want := "", time.Duration(0), ""
 	if d.Rule != nil {
 		rule, ttl = d.Rule.Name, d.Rule.TTL
@@ -77,6 +77,18 @@ func checkShape(t *testing.T, p *Policy, preset string, s shapes.Shape) string {
 		t.Errorf("%v\n got %s %v ttl %v\nwant %s %s ttl %v", s, rule, d.Action, ttl, want, s.Action, s.TTL)
 	}
 	return rule
+}
+
+// bodyOf is the kind of body that a shape names.
+func bodyOf(t *testing.T, s shapes.Shape) RequestBody {
+	t.Helper()
+	for b := range RequestBody(len(bodyNames)) {
+		if s.Body == b.String() || s.Body == "" {
+			return b
+		}
+	}
+	t.Errorf("%v: there is no body %q", s, s.Body)
+	return BodyUnread
 }
 
 func mustPresets(t *testing.T) []Preset {

@@ -9,7 +9,8 @@
 //	-          tunnel      -    PUT https://{upload}.example.org/x
 //
 // The rule is named without its preset, "-" if none decides; so is the ttl if there
-// is none. The method is GET where none is given. Braces are as in a policy file:
+// is none. The method is GET where none is given; POST(git-fetch) is one with a body of
+// that kind. Braces are as in a policy file:
 // {a,b} makes two shapes, and {a} keeps a registry from being spelled. <64> stands
 // for 64 hexadecimal digits.
 //

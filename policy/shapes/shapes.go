@@ -21,7 +21,10 @@ type Shape struct {
 	Action string
 	TTL    time.Duration
 	Method string
-	URL    string
+	// Body is the kind of the request's body, in the words of a policy file; "" where
+	// nobody looks into it.
+	Body string
+	URL  string
 	// Exchange is what is said on the wire.
 	Exchange Exchange
 	// Unstored: the fields of the exchange keep the response from being stored.
@@ -127,7 +130,8 @@ func (r *reader) shape(words []string) error {
 		name, words = words[last][1:], words[:last]
 	}
 	if len(words) == 5 {
-		s.Method, words = words[3], append(words[:3:3], words[4])
+		s.Method, s.Body, _ = strings.Cut(strings.TrimSuffix(words[3], ")"), "(")
+		words = append(words[:3:3], words[4])
 	}
 	if len(words) != 4 {
 		return fmt.Errorf("a shape is RULE ACTION TTL [METHOD] URL [@EXCHANGE] [unstored]; found %q", words)

@@ -31,7 +31,7 @@ func TestRead(t *testing.T) {
   Cache-Control: max-age=60
 
 files  immutable   -    https://{a,b}.example.org/<4>/x
--      tunnel      -    PUT https://c.example.org/
+-      tunnel      -    PUT(any) https://c.example.org/
 lists  revalidate  1d   https://{a}.example.org/l @index unstored
 `)
 	if err != nil {
@@ -41,7 +41,7 @@ lists  revalidate  1d   https://{a}.example.org/l @index unstored
 	want := []Shape{
 		{Line: 6, Rule: "files", Action: "immutable", Method: "GET", URL: "https://a.example.org/9f86/x", Exchange: plain},
 		{Line: 6, Rule: "files", Action: "immutable", Method: "GET", URL: "https://b.example.org/9f86/x", Exchange: plain},
-		{Line: 7, Action: "tunnel", Method: "PUT", URL: "https://c.example.org/", Exchange: plain},
+		{Line: 7, Action: "tunnel", Method: "PUT", Body: "any", URL: "https://c.example.org/", Exchange: plain},
 		{
 			Line: 8, Rule: "lists", Action: "revalidate", TTL: 24 * time.Hour, Method: "GET", URL: "https://a.example.org/l", Unstored: true,
 			Exchange: Exchange{Name: "index", Status: 302, Request: http.Header{"Accept": {"text/*"}}, Response: http.Header{"Cache-Control": {"max-age=60"}}},
