@@ -24,6 +24,11 @@ func storable(rule *Rule, sent *http.Request, resp *http.Response) (ok bool, why
 	if why := unstorableBody(rule, resp); why != "" {
 		return false, why
 	}
+	if sent.URL != nil {
+		if _, ok := redirectEnd(sent.URL.String(), resp.StatusCode, resp.Header); !ok {
+			return false, "signed" // nobody knows until when
+		}
+	}
 	if rule.MaxObject > 0 && resp.ContentLength > rule.MaxObject {
 		return false, "too-large"
 	}
