@@ -78,15 +78,13 @@ func (x *exchange) keeper(sent *http.Request, resp *http.Response) *partKeeper {
 		x.c.storeFailed(x.c.log, "create", err)
 		return nil
 	}
-	target := *sent.URL
-	target.User = nil
 	received := x.c.now()
 	return &partKeeper{
 		ReadCloser: resp.Body, c: x.c, w: w, part: p,
 		in: &partSet{
 			key: key, primary: x.primary, complete: complete, latest: received,
 			whole: whole{rule: x.rule, set: set, sent: sent.Header, rec: &record{
-				kind: kindObject, status: http.StatusOK, url: target.String(), received: received,
+				kind: kindObject, status: http.StatusOK, url: storedURL(sent.URL, x.rule), received: received,
 				etag: as.Header.Get("Etag"), lastModified: as.Header.Get("Last-Modified"),
 				header: storedHeader(as.Header, x.rule, received), selectors: selectorsOf(set, sent.Header),
 				partition: x.rule.Partition,
@@ -193,6 +191,8 @@ func (c *Cache) join(s *partSet) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.Canceled):
 		log.Debug("parts not joined", "err", err)
+	case errors.Is(err, errOtherContent):
+		log.Warn("parts not joined", "err", err)
 	case err != nil:
 		c.storeFailed(log, "join parts", err)
 	default:
@@ -218,6 +218,9 @@ func (c *Cache) joinParts(s *partSet) error {
 	}
 	if c.parts.isOutdated(s) {
 		return nil
+	}
+	if rule := s.whole.rule; rule.byContent() && !rule.isContent(w.Sum()) {
+		return fmt.Errorf("%w %s, but sha256:%x", errOtherContent, rule.content, w.Sum())
 	}
 	key, err := c.storageKey(s.primary, s.whole.rule, s.whole.set, s.whole.sent)
 	if err != nil {

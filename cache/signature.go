@@ -187,6 +187,41 @@ func akamaiEnd(s string) time.Time {
 	return time.Time{}
 }
 
+// signatureParameters lists the query parameters of signatures, which differ from one
+// URL of the same content to the next, and those that only change a header field of the
+// response. Names of which signers make another use than others do are not among them:
+// a rule names those itself.
+func signatureParameters() []string {
+	return []string{
+		"X-Amz-*", "x-id", "AWSAccessKeyId", "Signature", "Expires", "Policy", "Key-Pair-Id", "Hash-Algorithm",
+		"X-Goog-*", "GoogleAccessId",
+		"sv", "ss", "srt", "sr", "sp", "st", "se", "spr", "sip", "si", "sig", "skoid", "sktid", "skt", "ske", "sks", "skv",
+		"sdd", "saoid", "suoid", "scid", "jwt", "regid", "P1", "P2", "P3", "P4",
+		"verify", "cf_sign", "cf_expiry", "X-Xet-*", "hdnts", "hdnea", "__token__", "__gda__", "_upt",
+		"response-*", "rscd", "rsct", "rsce", "rscl", "rscc",
+	}
+}
+
+// overridesOf returns the response fields that the query of a signed URL sets. The body is
+// the same without them.
+func overridesOf(u *url.URL) (h http.Header) {
+	eachParameter(u.RawQuery, func(name, raw string) {
+		field := ""
+		switch name {
+		case "response-content-disposition", "rscd":
+			field = "Content-Disposition"
+		case "response-content-type", "rsct":
+			field = "Content-Type"
+		}
+		value, err := url.QueryUnescape(raw)
+		if field == "" || err != nil || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+			return
+		}
+		set((*map[string][]string)(&h), field, []string{value})
+	})
+	return h
+}
+
 // locationOf is where a redirect leads, and nil where there is none or it is not clear.
 func locationOf(from *url.URL, status int, header http.Header) *url.URL {
 	values := header["Location"]

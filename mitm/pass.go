@@ -52,6 +52,7 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	}
 	defer res.Body.Close()
 	s.invalidate(out, res, x)
+	s.options.Cache.NoteRedirect(out.URL, res.StatusCode, res.Header)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		s.upgrade(w, out, res, x)
 		return

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"larder/cache"
 	"larder/policy"
 )
 
@@ -108,7 +109,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		}
 	}
 	if cached {
-		s.serveCached(w, out, rule, x)
+		s.serveCached(w, out, rules, rule, x)
 		return
 	}
 	if x.offline || rule.cache != nil && rule.cache.Offline {
@@ -184,7 +185,7 @@ func (s *Server) mayBeReady(d policy.Decision, rule *rule) bool {
 }
 
 // serveCached lets the cache answer.
-func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rule, x *exchange) {
+func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rules *ruleset, rule *rule, x *exchange) {
 	to := w
 	if rule.response != nil {
 		to = &modifyingWriter{ResponseWriter: w, request: out, modifier: rule.response}
@@ -194,6 +195,9 @@ func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rul
 	use := rule.cache
 	if x.offline {
 		use = rule.offline
+	}
+	if use.FollowRedirects {
+		out = out.WithContext(cache.WithHops(out.Context(), rules.hops(x.who)))
 	}
 	o, err := s.options.Cache.Serve(to, out, use)
 	x.told(o)

@@ -61,12 +61,27 @@ func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
 	for _, p := range s.policy.Storing(target) {
 		r := s.of(policy.Decision{Rule: p}).cache
 		if !slices.ContainsFunc(all, func(o *cache.Rule) bool {
-			return o.Partition == r.Partition && slices.Equal(o.DropQuery, r.DropQuery)
+			return o.Partition == r.Partition && slices.Equal(o.DropQuery, r.DropQuery) && o.KeyByDigest == r.KeyByDigest && o.Access == r.Access
 		}) {
 			all = append(all, r)
 		}
 	}
 	return all
+}
+
+// hops says where upstream's redirects may be followed on a client's behalf: where the
+// client itself would be let go.
+func (s *ruleset) hops(who policy.Client) func(*url.URL) error {
+	return func(target *url.URL) error {
+		d := s.policy.Classify(who, http.MethodGet, target)
+		if d.Action != policy.Deny {
+			d = s.policy.Connect(who, target.Hostname(), portOf(target))
+		}
+		if d.Action == policy.Deny {
+			return &deniedError{s.of(d).name}
+		}
+		return nil
+	}
 }
 
 func newRule(p *policy.Rule) *rule {
@@ -115,6 +130,10 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		FinishFill:           finishFill(p.FinishFill),
 		OwnFields:            ownFields(p.Request),
 		Access:               access(p.Authorized),
+		SignedBy:             signedBy(p),
+		FollowRedirects:      p.Redirects == policy.FollowRedirects,
+		KeyByDigest:          p.Key == policy.KeyDigest,
+		ValidateHead:         p.Validate == policy.ValidateHead,
 		RecheckTTL:           p.RecheckTTL,
 		RecheckScope:         p.RecheckScope,
 		RecheckAt:            p.RecheckAt,
@@ -125,10 +144,19 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 	}
 }
 
+func signedBy(p *policy.Rule) func(string) bool {
+	if len(p.SignedBy) == 0 {
+		return nil
+	}
+	return p.Signs
+}
+
 func access(a policy.Authorized) cache.Access {
 	switch a {
 	case policy.Recheck:
 		return cache.AccessRecheck
+	case policy.Signed:
+		return cache.AccessSigned
 	case policy.Public:
 		return cache.AccessPublic
 	}
@@ -191,7 +219,7 @@ func indexOf(p *policy.Rule) *cache.Index {
 // kept apart from what is fetched with others: "" without any, else a digest, since
 // they may hold credentials.
 func partition(p *policy.Rule) string {
-	c, checked := p.Request, p.Authorized == policy.Recheck
+	c, checked := p.Request, p.Authorized == policy.Recheck || p.Authorized == policy.Signed
 	if c.Empty() {
 		if checked {
 			return checkedPartition
