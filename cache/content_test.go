@@ -1,280 +1,363 @@
 package cache
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"larder/cache/store"
 )
 
-const blobPattern = `^/(?:.+/)?(?:blobs/sha256:|sha256/[0-9a-f]{2}/)([0-9a-f]{64})(?:/data)?$`
-
-func blobs(t *testing.T) *Rule {
-	return &Rule{
-		Name: "blobs", Mode: Immutable, Access: AccessRecheck, Partition: "checked", KeyByDigest: true, Digests: byDigest(t, blobPattern),
-		RecheckScope: regexp.MustCompile("^/v2/(.+)/blobs/"),
+// asked makes a POST's content part of the key.
+func asked(check func(http.Header) Checker) func(*http.Request, []byte) *Content {
+	return func(_ *http.Request, body []byte) *Content {
+		return &Content{Kind: "test", Key: sha256.Sum256(body), Bytes: body, Fields: []string{"X-Protocol"}, Check: check}
 	}
 }
 
-func TestKeysByDigest(t *testing.T) {
-	rule := blobs(t)
-	hex := digest([]byte("x"))
-	key := func(u string) [32]byte { return primaryKey(mustURL(t, u), rule) }
-	base := key("https://a.test/v2/r/blobs/sha256:" + hex)
-	for _, same := range []string{
-		"https://b.test/v2/other/blobs/sha256:" + hex, "https://cdn.test/x/sha256/" + hex[:2] + "/" + hex + "/data?verify=1-a",
-		"https://a.test/v2/r/blobs/sha256:" + strings.ToUpper(hex)[:0] + hex,
-	} {
-		if key(same) != base {
-			t.Errorf("%s has another key", same)
+// echo answers a POST with what it was asked.
+func echo(posts *atomic.Int64) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			posts.Add(1)
 		}
-	}
-	for _, other := range []string{
-		"https://a.test/v2/r/blobs/sha256:" + digest([]byte("y")), "https://a.test/v2/r/manifests/sha256:" + hex,
-		"https://a.test/v2/r/blobs/sha512:" + hex + hex, "https://a.test/v2/r/blobs/sha256:" + hex + "0",
-	} {
-		if key(other) == base {
-			t.Errorf("%s has the same key", other)
-		}
-	}
-	plain := *rule
-	plain.Partition = ""
-	if primaryKey(mustURL(t, "https://a.test/v2/r/blobs/sha256:"+hex), &plain) == base {
-		t.Error("partitions share a key")
-	}
-	off := *rule
-	off.Verify = VerifyOff
-	if primaryKey(mustURL(t, "https://b.test/v2/other/blobs/sha256:"+hex), &off) == primaryKey(mustURL(t, "https://a.test/v2/r/blobs/sha256:"+hex), &off) {
-		t.Error("what is not verified has the digest for a key")
+		body, _ := io.ReadAll(r.Body)
+		rw.Header().Set("Cache-Control", "no-cache, max-age=0, must-revalidate")
+		_, _ = rw.Write(append([]byte("answer to "), body...))
 	}
 }
 
-// TestContentIsSharedAmongRepositories by who may read each, and only where each has it.
-func TestContentIsSharedAmongRepositories(t *testing.T) {
-	shared, secret := []byte("shared layer"), []byte("layer of b")
-	var heads, gets int
-	w := newWorld(t, blobs(t), func(rw http.ResponseWriter, r *http.Request) {
-		repository := strings.Split(r.URL.Path, "/")[2]
-		if r.Header.Get("Authorization") != "Bearer "+repository {
+func (w *world) post(body string, fields ...string) answer {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.front.URL+"/ask", strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := 0; i < len(fields); i += 2 {
+		req.Header.Add(fields[i], fields[i+1])
+	}
+	resp, err := w.front.Client().Transport.RoundTrip(req)
+	if err != nil {
+		return answer{err: err, Response: &http.Response{Header: http.Header{}}}
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	return answer{resp, got, err}
+}
+
+func TestContentSelectsTheResponse(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	var seen atomic.Pointer[http.Request]
+	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+		seen.Store(r)
+		echo(&posts)(rw, r)
+	})
+	w.content = asked(nil)
+	w.post("one", "Content-Type", "text/question", "X-Protocol", "2", "X-Odd", "o", "User-Agent", "git/2").
+		want(t, 200, []byte("answer to one"), "larder; fwd=uri-miss; stored")
+	for name, want := range map[string]string{"Content-Type": "text/question", "X-Protocol": "2", "X-Odd": "", "User-Agent": fillAgent} {
+		if got := seen.Load().Header.Get(name); got != want {
+			t.Errorf("upstream got %s: %q, want %q", name, got, want)
+		}
+	}
+	if n := seen.Load().ContentLength; n != 3 {
+		t.Errorf("upstream got a length of %d", n)
+	}
+	w.post("one").want(t, 200, []byte("answer to one"), "larder; hit; detail=immutable")
+	w.post("two").want(t, 200, []byte("answer to two"), "larder; fwd=uri-miss; stored")
+	// A GET of the URI is something else, and what makes it unusable is not of theirs.
+	w.get("/ask").want(t, 200, []byte("answer to "), "larder; fwd=uri-miss; stored")
+	w.cache.Invalidate(mustURL(t, w.origin.URL+"/ask"))
+	w.post("one").want(t, 200, []byte("answer to one"), "larder; hit; detail=immutable")
+	w.get("/ask").want(t, 200, []byte("answer to "), "larder; fwd=uri-miss; stored")
+	if n := posts.Load(); n != 2 {
+		t.Errorf("origin saw %d POSTs, want 2", n)
+	}
+}
+
+func TestContentAskedForAtOnceGoesUpstreamOnce(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	release := make(chan struct{})
+	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+		<-release
+		echo(&posts)(rw, r)
+	})
+	w.content = asked(nil)
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if a := w.post("q"); a.err != nil || string(a.body) != "answer to q" {
+				t.Errorf("got %q, %v", a.body, a.err)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+	if n := posts.Load(); n != 1 {
+		t.Errorf("origin saw %d POSTs, want 1", n)
+	}
+}
+
+// TestContentWithCredentialsIsNotShared has an origin that says must-revalidate of all.
+func TestContentWithCredentialsIsNotShared(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" {
 			rw.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		var body []byte
-		switch {
-		case strings.HasSuffix(r.URL.Path, digest(shared)):
-			body = shared
-		case strings.HasSuffix(r.URL.Path, digest(secret)) && repository == "b":
-			body = secret
-		default:
-			http.Error(rw, "BLOB_UNKNOWN", http.StatusNotFound)
-			return
-		}
-		if r.Method == http.MethodHead {
-			heads++
-			return
-		}
-		gets++
-		rw.Header().Set("Etag", `"`+repository+`"`)
-		rw.Header().Set("Content-Type", "application/octet-stream")
-		rw.Header().Set("X-Repository", repository)
-		rw.Header().Set("Vary", "Authorization, Accept")
-		_, _ = rw.Write(body)
+		echo(&posts)(rw, r)
 	})
-	of := func(repository string, b []byte) string { return "/v2/" + repository + "/blobs/sha256:" + digest(b) }
-	w.get(of("a", shared), bearer, "Bearer a").want(t, 200, shared, "larder; fwd=uri-miss; stored")
-	a := w.get(of("b", shared), bearer, "Bearer b")
-	a.want(t, 200, shared, "larder; hit; detail=recheck")
-	if a.Header.Get("X-Repository") != "" || a.Header.Get("Etag") != `"sha256:`+digest(shared)+`"` || a.Header.Get("Content-Type") != "application/octet-stream" {
-		t.Errorf("another repository's header: %v", a.Header)
-	}
-	w.get(of("b", shared), bearer, "Bearer b", "Range", "bytes=0-3").want(t, 206, shared[:4], "larder; hit")
-	w.get(of("b", secret), bearer, "Bearer b").want(t, 200, secret, "larder; fwd=uri-miss; stored")
-	// Who may read a may, for that, not read by digest what only b has.
+	w.content = asked(nil)
 	for range 2 {
-		w.get(of("a", secret), bearer, "Bearer a").want(t, 404, []byte("BLOB_UNKNOWN\n"), "larder; fwd=request; detail=recheck")
+		w.post("q", "Authorization", "Basic x").want(t, 200, []byte("answer to q"), "larder; fwd=uri-miss; detail=authorization")
 	}
-	w.get(of("a", shared), bearer, "Bearer a").want(t, 200, shared, "larder; hit; detail=recheck")
-	w.get(of("a", shared), bearer, "Bearer a").want(t, 200, shared, "larder; hit")
-	w.clock.advance(placeTTL)
-	gets, heads = 0, 0
-	w.get(of("a", shared), bearer, "Bearer a").want(t, 200, shared, "larder; hit; detail=recheck")
-	if gets != 0 || heads != 1 {
-		t.Errorf("%d GETs and %d HEADs", gets, heads)
+	w.post("q").want(t, 401, nil, "larder; fwd=uri-miss; detail=status")
+	if n := posts.Load(); n != 2 || w.stored() != 0 {
+		t.Errorf("%d POSTs were answered, want 2; %d are stored", n, w.stored())
 	}
-	// A push or a deletion there has the next one ask, and drops nobody's content.
-	w.cache.InvalidateUnder(mustURL(t, w.origin.URL+of("a", shared)), w.rule)
-	w.get(of("a", shared), bearer, "Bearer a").want(t, 200, shared, "larder; hit; detail=recheck")
 }
 
-// TestOtherContentThanTheDigestIsNotStored, whole or in parts, and the client's transfer
-// does not end well.
-func TestOtherContentThanTheDigestIsNotStored(t *testing.T) {
-	rule := blobs(t)
-	rule.Access = AccessPublic
-	right, body := noise(64<<10), noise(64<<10)
-	body[5] ^= 1
-	w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+func TestContentWithRangesAndConditionsIsTheOrigins(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	w := newWorld(t, immutable, echo(&posts))
+	w.content = asked(nil)
+	w.post("q").want(t, 200, []byte("answer to q"), "larder; fwd=uri-miss; stored")
+	w.post("q", "Range", "bytes=0-1").want(t, 200, []byte("answer to q"), "larder; fwd=request")
+	w.post("q", "If-None-Match", "*").want(t, 200, []byte("answer to q"), "larder; fwd=request")
+	if n := posts.Load(); n != 3 {
+		t.Errorf("origin saw %d POSTs, want 3", n)
+	}
+}
+
+func TestContentIsAskedAgainAndServedStale(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	var down atomic.Bool
+	w := newWorld(t, &Rule{Name: "r", Mode: Revalidate, StaleIfError: time.Hour}, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("If-None-Match") != "" {
+			t.Error("a POST went upstream with a condition")
+		}
+		if down.Load() {
+			rw.WriteHeader(http.StatusBadGateway)
+			return
+		}
 		rw.Header().Set("Etag", `"x"`)
-		http.ServeContent(rw, r, "x", time.Time{}, strings.NewReader(string(body)))
+		echo(&posts)(rw, r)
 	})
-	path := "/v2/a/blobs/sha256:" + digest(right)
-	w.get(path)
-	if out, _ := w.last(); out.Stored {
-		t.Errorf("%+v", out)
+	w.content = asked(nil)
+	w.post("q").want(t, 200, []byte("answer to q"), "larder; fwd=uri-miss; stored")
+	w.post("q").want(t, 200, []byte("answer to q"), "larder; fwd=stale; fwd-status=200; ttl=0; detail=unchanged")
+	down.Store(true)
+	w.clock.advance(time.Minute)
+	w.post("q").want(t, 200, []byte("answer to q"), "larder; fwd=stale; fwd-status=502; ttl=-60; detail=stale-if-error")
+	w.post("never asked").want(t, 502, nil, "larder; fwd=uri-miss; detail=status")
+	w.cache.SetOffline(true)
+	w.post("q").want(t, 200, []byte("answer to q"), "larder; hit; ttl=-60; detail=offline")
+	if n := posts.Load(); n != 2 {
+		t.Errorf("origin answered %d POSTs, want 2", n)
 	}
-	w.get(path, "Range", "bytes=0-32767")
-	w.get(path, "Range", "bytes=32768-65535")
-	eventually(t, "nothing is stored", func() bool { return w.stored() == 0 })
-	copy(body, right)
-	w.get(path, "Range", "bytes=0-32767")
-	w.get(path, "Range", "bytes=32768-65535")
-	eventually(t, "the parts are joined", func() bool { return testutil.ToFloat64(w.cache.metrics.joined) == 1 })
-	w.get(path).want(t, 200, right, "larder; hit")
 }
 
-// TestContentIsItsOwnKeyOnlyAsItIs: neither in a coding, nor what is said of one URL alone.
-func TestContentIsItsOwnKeyOnlyAsItIs(t *testing.T) {
-	rule := blobs(t)
-	rule.Access, rule.NegativeTTL = AccessPublic, time.Minute
-	body := []byte("layer")
+// verdictOf judges a body by whether it holds a word.
+type verdictOf struct {
+	bytes.Buffer
+	header http.Header
+}
+
+func (v *verdictOf) Done() (string, error) {
+	switch {
+	case strings.Contains(v.String(), "damaged"):
+		return "", errors.New("damaged")
+	case strings.Contains(v.String(), "error") || v.header.Get("Cache-Control") == "":
+		return "error", nil
+	}
+	return "", nil
+}
+
+func TestCheckedContentIsStoredOnlyIfItIsGood(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	w := newWorld(t, immutable, echo(&posts))
+	w.content = asked(func(h http.Header) Checker { return &verdictOf{header: h} })
+	for range 2 {
+		// That it is not stored is known when the body has come, which here is at once.
+		if a := w.post("error"); a.err != nil || string(a.body) != "answer to error" {
+			t.Errorf("got %q, %v", a.body, a.err)
+		}
+		if out, err := w.last(); err != nil || out.Stored {
+			t.Errorf("outcome %+v, %v", out, err)
+		}
+	}
+	if a := w.post("damaged"); a.err == nil {
+		t.Errorf("a damaged answer came as %d %q", a.StatusCode, a.body)
+	}
+	if w.stored() != 0 {
+		t.Errorf("%d answers are stored, want none", w.stored())
+	}
+	w.post("good").want(t, 200, []byte("answer to good"), "larder; fwd=uri-miss; stored")
+	w.post("good").want(t, 200, []byte("answer to good"), "larder; hit; detail=immutable")
+	if n := posts.Load(); n != 4 {
+		t.Errorf("origin saw %d POSTs, want 4", n)
+	}
+}
+
+func TestContentTooLargeForTheRuleStreamsThrough(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	w := newWorldWith(t, &Rule{Name: "r", Mode: Immutable, MaxObject: 1 << 10}, echo(&posts), Options{}, store.Options{})
+	w.content = asked(nil)
+	large := strings.Repeat("x", 1<<20)
+	for range 2 {
+		if a := w.post(large); a.err != nil || len(a.body) != len(large)+len("answer to ") {
+			t.Errorf("got %d bytes, %v", len(a.body), a.err)
+		}
+	}
+	if posts.Load() != 2 || w.stored() != 0 {
+		t.Errorf("%d POSTs, %d stored", posts.Load(), w.stored())
+	}
+}
+
+// dying is an upstream whose connections die now and then.
+type dying struct {
+	http.RoundTripper
+	times atomic.Int64
+}
+
+func (d *dying) RoundTrip(r *http.Request) (*http.Response, error) {
+	if d.times.Add(-1) >= 0 {
+		_, _ = io.Copy(io.Discard, r.Body)
+		return nil, syscall.ECONNRESET
+	}
+	return d.RoundTripper.RoundTrip(r)
+}
+
+func TestContentIsSentAgainOverAnotherConnection(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	w := newWorld(t, immutable, echo(&posts))
+	w.content = asked(nil)
+	d := &dying{RoundTripper: w.cache.upstream}
+	d.times.Store(1)
+	w.cache.upstream = d
+	w.post("q").want(t, 200, []byte("answer to q"), "larder; fwd=uri-miss; stored")
+}
+
+// TestContentThatBreaksOffIsNotResumed has an answer that is another each time.
+func TestContentThatBreaksOffIsNotResumed(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+		posts.Add(1)
+		if r.Header.Get("Range") != "" {
+			t.Error("a POST went upstream with a range")
+		}
+		_, _ = rw.Write(noise(1 << 20))
+		_ = http.NewResponseController(rw).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	w.content = asked(nil)
+	if a := w.post("q"); a.err == nil {
+		t.Errorf("%d bytes came as if they were the whole", len(a.body))
+	}
+	if posts.Load() != 1 || w.stored() != 0 {
+		t.Errorf("%d POSTs, %d stored", posts.Load(), w.stored())
+	}
+}
+
+// TestClientThatLeavesDoesNotTakeTheAnswerFromOthers ends the request that started
+// the fill.
+func TestClientThatLeavesDoesNotTakeTheAnswerFromOthers(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	arrived, release := make(chan struct{}, 2), make(chan struct{})
+	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		echo(&posts)(rw, r)
+	})
+	w.content = asked(nil)
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.front.URL+"/ask", strings.NewReader("q"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan struct{})
+	go func() { // ends with leave
+		defer close(left)
+		if resp, err := w.front.Client().Transport.RoundTrip(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-arrived
+	second := make(chan answer)
+	go func() { second <- w.post("q") }() // ends with release
+	gather(w, 2)()
+	leave()
+	<-left
+	close(release)
+	if a := <-second; a.err != nil || string(a.body) != "answer to q" {
+		t.Errorf("got %q, %v", a.body, a.err)
+	}
+	if n := posts.Load(); n != 1 {
+		t.Errorf("origin saw %d POSTs, want 1", n)
+	}
+}
+
+// TestContentIsRecheckedByProof has an origin that refuses with 200 and a word, as
+// gitolite does.
+func TestContentIsRecheckedByProof(t *testing.T) {
+	t.Parallel()
+	var posts, asks atomic.Int64
+	rule := rechecking()
+	rule.RecheckScope, rule.RecheckAt = regexp.MustCompile("^/(ask)$"), "/access?of=$1"
+	rule.RecheckProof = func(_ http.Header, body io.Reader) bool {
+		b, err := io.ReadAll(body)
+		return err == nil && string(b) == "yes"
+	}
 	w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
-		switch {
-		case strings.HasPrefix(r.URL.Path, "/v2/coded/"):
-			rw.Header().Set("Content-Encoding", "gzip")
-		case strings.HasPrefix(r.URL.Path, "/v2/none/"):
-			rw.WriteHeader(http.StatusNotFound)
-			return
-		}
-		if got := r.Header.Get("Accept-Encoding"); got != "identity" {
-			t.Errorf("Accept-Encoding: %s", got)
-		}
-		_, _ = rw.Write(body)
-	})
-	of := func(repository string) string { return "/v2/" + repository + "/blobs/sha256:" + digest(body) }
-	w.get(of("coded"), "Accept-Encoding", "gzip").want(t, 200, body, "larder; fwd=uri-miss; detail=recoded")
-	w.get(of("none")).want(t, 404, nil, "larder; fwd=uri-miss; detail=status")
-	w.get(of("a"), "Accept-Encoding", "gzip").want(t, 200, body, "larder; fwd=uri-miss; stored")
-	w.get(of("none")).want(t, 200, body, "larder; hit")
-}
-
-// TestSignedURLs: what is stored goes to who has a URL that its registry has given out.
-func TestSignedURLs(t *testing.T) {
-	body := []byte("layer")
-	var probes, gets, heads int
-	revoked := ""
-	cdn := newBystander(t, func(w http.ResponseWriter, r *http.Request) {
-		if sig := r.URL.Query().Get("sig"); sig == "" || sig == revoked || sig == "forged" || r.Method == http.MethodHead {
-			if r.Method == http.MethodHead {
-				heads++
+		rw.Header().Set("Etag", `"1"`)
+		switch may := r.Header.Get("Authorization") == "Basic ok"; {
+		case r.URL.Path == "/access":
+			asks.Add(1)
+			if r.Method != http.MethodGet || r.Header.Get("Content-Type") != "" {
+				t.Errorf("access was asked for with %s and %v", r.Method, r.Header)
 			}
-			http.Error(w, "AccessDenied", http.StatusForbidden)
-			return
+			_, _ = io.WriteString(rw, map[bool]string{true: "yes", false: "no"}[may])
+		case may:
+			echo(&posts)(rw, r)
+		default:
+			_, _ = io.WriteString(rw, "refused")
 		}
-		if r.Header.Get("Range") == "bytes=0-0" {
-			probes++
-		} else {
-			gets++
-		}
-		w.Header().Set("Content-Type", "application/octet-stream")
-		if t := r.URL.Query().Get("rsct"); t != "" {
-			w.Header().Set("Content-Type", t)
-		}
-		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(body)))
 	})
-	signed := &Rule{
-		Mode: Immutable, Access: AccessSigned, Partition: "checked", KeyByDigest: true, Digests: byDigest(t, blobPattern),
-		SignedBy: func(host string) bool { return host == "127.0.0.1" },
+	w.content = asked(nil)
+	const field, ok, other = "Authorization", "Basic ok", "Basic other"
+	w.post("q", field, ok, "Content-Type", "text/question").want(t, 200, []byte("answer to q"), "larder; fwd=uri-miss; stored")
+	w.post("q", field, ok, "Content-Type", "text/question").want(t, 200, []byte("answer to q"), "larder; hit; detail=recheck")
+	w.post("q", field, ok).want(t, 200, []byte("answer to q"), "larder; hit; detail=immutable")
+	for range 2 {
+		// What is not a yes is upstream's own answer, which gives no access either.
+		w.post("q", field, other).want(t, 200, []byte("refused"), "larder; fwd=request; detail=recheck")
+		w.post("q").want(t, 200, []byte("refused"), "larder; fwd=request; detail=recheck")
 	}
-	registry := blobs(t)
-	var w *world
-	path := "/x/sha256/" + digest(body)[:2] + "/" + digest(body) + "/data"
-	target := func(sig, more string) string {
-		return cdn.URL + path + "?sig=" + sig + "&se=" + url.QueryEscape(w.clock.now().Add(10*time.Minute).UTC().Format(time.RFC3339)) + more
+	if posts.Load() != 1 || asks.Load() != 5 {
+		t.Errorf("%d POSTs and %d questions, want 1 and 5", posts.Load(), asks.Load())
 	}
-	var location string
-	w = newWorld(t, registry, func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("Location", location)
-		rw.WriteHeader(http.StatusTemporaryRedirect)
-	})
-	blob := "/v2/a/blobs/sha256:" + digest(body)
-
-	// The way of a client that follows the redirect itself.
-	location = target("one", "")
-	if a := w.get(blob, bearer, "Bearer t"); a.StatusCode != 307 || a.Header.Get("Location") != location {
-		t.Fatalf("%d %v", a.StatusCode, a.Header)
-	}
-	w.at(signed, "GET", location).want(t, 200, body, "larder; fwd=uri-miss; stored")
-	location = target("two", "")
-	w.do("HEAD", blob, bearer, "Bearer t2")
-	w.at(signed, "GET", location).want(t, 200, body, "larder; hit")
-	w.at(signed, "HEAD", location).want(t, 200, nil, "larder; hit")
-	if gets != 1 || probes != 0 {
-		t.Errorf("%d GETs and %d probes for URLs that came in a redirect", gets, probes)
-	}
-	// At the registry what came from elsewhere is served to who may have it there.
-	w.get(blob, bearer, "Bearer t3").want(t, 200, body, "larder; hit; detail=recheck")
-
-	// A URL that did not come through is asked for, as it is.
-	w.at(signed, "GET", target("three", "")).want(t, 200, body, "larder; hit; detail=recheck")
-	w.at(signed, "GET", target("three", "")).want(t, 200, body, "larder; hit")
-	if gets != 1 || probes != 1 {
-		t.Errorf("%d GETs and %d probes", gets, probes)
-	}
-	for _, bad := range []string{cdn.URL + path, target("forged", ""), target("two", "&x=1")[:len(cdn.URL+path)] + "?sig=forged"} {
-		w.at(signed, "GET", bad).want(t, 403, []byte("AccessDenied\n"), "larder; fwd=request; detail=recheck")
-	}
-	w.at(signed, "HEAD", target("three-b", "")).want(t, 403, nil, "larder; fwd=request; detail=recheck")
-
-	// Neither lasts longer than the signature.
-	two, three := location, target("three", "")
-	revoked = "two"
-	w.at(signed, "GET", two).want(t, 200, body, "larder; hit")
-	w.clock.advance(10 * time.Minute)
-	w.at(signed, "GET", two).want(t, 403, []byte("AccessDenied\n"), "larder; fwd=request; detail=recheck")
-	revoked = "three"
-	w.at(signed, "GET", three).want(t, 403, []byte("AccessDenied\n"), "larder; fwd=request; detail=recheck")
-
-	// A stranger's redirect gives nobody a right.
-	location = target("forged", "")
-	stranger := *signed
-	stranger.SignedBy = func(host string) bool { return host == "registry.test" }
-	w.get("/v2/evil/blobs/sha256:"+digest([]byte("other")), bearer, "Bearer t")
-	w.at(&stranger, "GET", location).want(t, 403, []byte("AccessDenied\n"), "larder; fwd=request; detail=recheck")
-
-	// What the query says of the header holds for that URL.
-	a := w.at(signed, "GET", target("four", "&rsct=text%2Fplain&rscd=attachment"))
-	a.want(t, 200, body, "larder; hit; detail=recheck")
-	if a.Header.Get("Content-Type") != "text/plain" || a.Header.Get("Content-Disposition") != "attachment" {
-		t.Errorf("header %v", a.Header)
-	}
-	if a := w.at(signed, "GET", target("four", "")); a.Header.Get("Content-Type") != "application/octet-stream" || a.Header.Get("Content-Disposition") != "" {
-		t.Errorf("header %v", a.Header)
-	}
-	for e, err := range w.store.All() {
-		if err != nil || strings.Contains(string(e.Meta), "sig=") || strings.Contains(string(e.Meta), "se=") {
-			t.Errorf("stored: %q, %v", e.Meta, err)
-		}
-	}
-}
-
-// TestSignedURLsWithoutADigest are kept by their path.
-func TestSignedURLsWithoutADigest(t *testing.T) {
-	cdn := newBystander(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Disposition", r.URL.Query().Get("rscd"))
-		_, _ = io.WriteString(w, "asset "+r.URL.Query().Get("part"))
-	})
-	w := newWorld(t, &Rule{Mode: Immutable}, nil)
-	rule := &Rule{Mode: Immutable, Access: AccessSigned, Partition: "checked"}
-	w.at(rule, "GET", cdn.URL+"/a?sig=1&se=2100-01-01&rscd=one&part=1").want(t, 200, []byte("asset 1"), "larder; fwd=uri-miss; stored")
-	a := w.at(rule, "GET", cdn.URL+"/a?sig=2&se=2100-01-02&rscd=two&part=1")
-	a.want(t, 200, []byte("asset 1"), "larder; hit; detail=recheck")
-	if a.Header.Get("Content-Disposition") != "two" {
-		t.Errorf("header %v", a.Header)
-	}
-	w.at(rule, "GET", cdn.URL+"/a?sig=1&se=2100-01-01&rscd=one&part=2").want(t, 200, []byte("asset 2"), "larder; fwd=uri-miss; stored")
+	// Who begins a fill and is refused with a word has proved nothing by it.
+	w.post("r", field, other).want(t, 200, []byte("refused"), "larder; fwd=uri-miss; stored")
+	w.post("q", field, other).want(t, 200, []byte("refused"), "larder; fwd=request; detail=recheck")
 }

@@ -2,11 +2,15 @@ package cache
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 )
+
+// maxProof bounds how much is read of an answer to see whether it is a yes.
+const maxProof = 128 << 10
 
 // question is one that is being put to upstream: may a client have something? Clients
 // with the same credential wait for the same answer.
@@ -114,7 +118,8 @@ func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, er
 	}
 	resp, err := x.send(func(ctx context.Context) *http.Request {
 		req := ownRequest(ctx, x.r)
-		if s != nil && s.rec.etag != "" {
+		x.content.in(req)
+		if s != nil && s.rec.etag != "" && x.content == nil {
 			req.Header["If-None-Match"] = []string{s.rec.etag}
 			delete(req.Header, "If-Modified-Since")
 		}
@@ -123,14 +128,15 @@ func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, er
 	if err != nil {
 		return false, err
 	}
-	if s != nil && s.rec.etag != "" && resp.StatusCode == http.StatusNotModified && selects(s.rec, resp.Header, HTTP) {
+	if s != nil && s.rec.etag != "" && x.content == nil && resp.StatusCode == http.StatusNotModified && selects(s.rec, resp.Header, HTTP) {
 		resp.Body.Close()
 		x.admit(claim, "allowed")
 		return true, nil
 	}
-	if x.vouched && resp.StatusCode < 300 {
+	switch {
+	case x.vouched && resp.StatusCode < 300 && x.rule.RecheckProof == nil:
 		x.admit(claim, "allowed")
-	} else {
+	case resp.StatusCode >= 400:
 		x.c.metrics.rechecks.WithLabelValues("denied").Inc()
 	}
 	return false, x.relay(resp, cs)
@@ -194,9 +200,12 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 			q.err = err
 			return
 		}
-		resp.Body.Close()
 		q.status, q.header, q.length = resp.StatusCode, endToEnd(resp.Header), resp.ContentLength
 		q.yes = vouched && x.rule.isYes(req, resp)
+		if q.yes && x.rule.RecheckProof != nil {
+			q.yes = q.status == http.StatusOK && x.rule.RecheckProof(resp.Header, io.LimitReader(resp.Body, maxProof))
+		}
+		resp.Body.Close()
 	})
 	if !started {
 		stop()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/martian/v3"
@@ -33,6 +34,7 @@ type rule struct {
 	name     string
 	cache    *cache.Rule
 	offline  *cache.Rule // the same without upstream
+	body     policy.RequestBody
 	request  martian.RequestModifier
 	response martian.ResponseModifier
 }
@@ -85,7 +87,7 @@ func (s *ruleset) hops(who policy.Client) func(*url.URL) error {
 }
 
 func newRule(p *policy.Rule) *rule {
-	r := &rule{name: p.Name, cache: newCacheRule(p)}
+	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody}
 	if r.cache != nil {
 		offline := *r.cache
 		offline.Offline = true
@@ -137,6 +139,7 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		RecheckTTL:           p.RecheckTTL,
 		RecheckScope:         p.RecheckScope,
 		RecheckAt:            p.RecheckAt,
+		RecheckProof:         recheckProof(p.RecheckAt),
 		Digests:              pathDigests(p.Digest),
 		Verify:               verify(p.Verify),
 		Index:                indexOf(p),
@@ -171,10 +174,6 @@ func ownFields(c policy.HeaderChanges) []string {
 	}
 	return names
 }
-
-// checkedPartition is that of rules under which upstream says who may have what is
-// stored. Under no other rule, nor in another larder, may it be found.
-const checkedPartition = "checked"
 
 // pathDigests compiles what policy has checked already; a pattern that does not compile
 // here is none that a policy could hold.
@@ -215,17 +214,31 @@ func indexOf(p *policy.Rule) *cache.Index {
 	return &cache.Index{Kind: p.Index, Vouches: p.Vouches}
 }
 
+// checkedPartition begins that of rules under which upstream says who may have what is
+// stored. Under no other rule, nor in another larder, may it be found. Those of one preset
+// have one, and so have those of the operator's own file: whoever says that it has what a
+// digest names is believed by the others.
+const checkedPartition = "checked"
+
 // partition names what is fetched with changes to the request header, so that it is
 // kept apart from what is fetched with others: "" without any, else a digest, since
 // they may hold credentials.
 func partition(p *policy.Rule) string {
-	c, checked := p.Request, p.Authorized == policy.Recheck || p.Authorized == policy.Signed
-	if c.Empty() {
-		if checked {
-			return checkedPartition
+	var names []string
+	if p.Authorized == policy.Recheck || p.Authorized == policy.Signed {
+		names = append(names, checkedPartition)
+		if p.Preset != "" {
+			names = append(names, p.Preset)
 		}
-		return ""
 	}
+	if !p.Request.Empty() {
+		names = append(names, digestOf(p.Request))
+	}
+	return strings.Join(names, "-")
+}
+
+// digestOf tells header changes apart.
+func digestOf(c policy.HeaderChanges) string {
 	var b []byte
 	add := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	b = binary.AppendUvarint(b, uint64(len(c.Remove)))
@@ -240,9 +253,6 @@ func partition(p *policy.Rule) string {
 		}
 	}
 	sum := sha256.Sum256(b)
-	if checked {
-		return checkedPartition + "-" + hex.EncodeToString(sum[:])
-	}
 	return hex.EncodeToString(sum[:])
 }
 

@@ -52,6 +52,10 @@ func TestRulesSayWhoMayHaveWhatIsStored(t *testing.T) {
 	if r := newCacheRule(p); r.Access != cache.AccessSigned || r.SignedBy == nil || !strings.HasPrefix(r.Partition, "checked-") {
 		t.Errorf("%+v", r)
 	}
+	p.Preset = "images"
+	if r := newCacheRule(p); !strings.HasPrefix(r.Partition, "checked-images-") {
+		t.Errorf("another preset shares its content: partition %s", r.Partition)
+	}
 	p.Authorized = policy.Public
 	if r := newCacheRule(p); r.Access != cache.AccessPublic {
 		t.Errorf("%+v", r)

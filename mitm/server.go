@@ -33,6 +33,8 @@ type Server struct {
 	buffers sync.Pool  // of *[]byte, copyBuffer long
 	gathers sync.Pool  // of *[]byte, gatherSize long
 	heads   sync.Pool  // of *[earlyBuffer]byte
+	// contents is how much more may be held of request bodies that are read whole.
+	contents allowance
 
 	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
 	base   context.Context
@@ -81,6 +83,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
+	s.contents.give(maxContents)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
 	s.heads.New = func() any { return new([earlyBuffer]byte) }

@@ -82,7 +82,7 @@ func (d *ruleDecoder) contentKeys() {
 		case !r.findsSHA256():
 			d.complain("key", "write digest: { sha256: '^/v2/.+/blobs/sha256:([0-9a-f]{64})$' }", "key digest needs a digest by sha256 in the path")
 		}
-		for _, key := range []string{"vary", "drop_query", "negative_ttl"} {
+		for _, key := range []string{"vary", "drop_query", "negative_ttl", "request_body"} {
 			d.complain(key, "", "%s has no effect with key digest, under which nothing but the digest counts", key)
 		}
 		d.complain("recheck_at", "", "recheck_at cannot tell whether there is what a digest names, so it makes no sense with key digest")
