@@ -16,6 +16,7 @@ import (
 
 	"larder/cache"
 	"larder/cache/integrity"
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -26,6 +27,9 @@ type ruleset struct {
 	policy Policy
 	access Access
 	made   sync.Map // *policy.Rule → *rule
+
+	curator  *curation.Curator // nil: nothing is curated, nor added
+	curating curatingPolicy    // policy, beside a curator
 }
 
 // rule is a policy.Rule as the wire and the cache need it. The modifiers are
@@ -37,6 +41,9 @@ type rule struct {
 	body     policy.RequestBody
 	request  martian.RequestModifier
 	response martian.ResponseModifier
+	registry policy.Registry
+	// curated: a file may be refused although it is stored.
+	curated bool
 }
 
 // of returns what a decision means on the wire.
@@ -47,7 +54,11 @@ func (s *ruleset) of(d policy.Decision) *rule {
 	if r, ok := s.made.Load(d.Rule); ok {
 		return r.(*rule)
 	}
-	r, _ := s.made.LoadOrStore(d.Rule, newRule(d.Rule))
+	made := newRule(d.Rule)
+	if s.curator != nil {
+		made.curated = made.registry != "" && s.curating.CuratesRegistry(made.registry)
+	}
+	r, _ := s.made.LoadOrStore(d.Rule, made)
 	return r.(*rule)
 }
 
@@ -87,7 +98,7 @@ func (s *ruleset) hops(who policy.Client) func(*url.URL) error {
 }
 
 func newRule(p *policy.Rule) *rule {
-	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody}
+	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody, registry: p.Registry}
 	if r.cache != nil {
 		offline := *r.cache
 		offline.Offline = true
