@@ -91,7 +91,7 @@ func (s *Server) connectTunnel(w http.ResponseWriter, r *http.Request, a authori
 
 // connectOpened answers at once: whether upstream can be reached shows with the
 // first request, and a hit does not need to know.
-func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authority, x *exchange) error {
+func (s *Server) connectOpened(w http.ResponseWriter, r *http.Request, a authority, x *exchange) error {
 	if !s.enter(&s.setups) {
 		return errStopping
 	}
@@ -100,6 +100,7 @@ func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authori
 		s.setups.leave()
 		return err
 	}
+	c.agent = agentOf(r.UserAgent())
 	go func() { // ends at the handshake's end or timeout; a tunnel goes on by itself
 		defer s.setups.leave()
 		s.guarded(c, x, func() { s.open(c, a, x) })

@@ -64,6 +64,9 @@ type Options struct {
 	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
 	// which. Access is not asked. nil: 404 with a short text.
 	Origin http.Handler
+	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
+	// is; log and metrics say so all the same.
+	Distrust DistrustObserver
 	// Logger gets one record per request or tunnel at its end, and failures.
 	// nil: none.
 	Logger *slog.Logger

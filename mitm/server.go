@@ -30,8 +30,10 @@ type Server struct {
 	opened  *http.Server // connections that larder looks into
 	handoff *handoff
 	ready   readyCache // nil: the Cache has no such answers
-	buffers sync.Pool  // of *[]byte, copyBuffer long
-	gathers sync.Pool  // of *[]byte, gatherSize long
+	// distrust remembers which clients refuse larder's certificates.
+	distrust *register
+	buffers  sync.Pool // of *[]byte, copyBuffer long
+	gathers  sync.Pool // of *[]byte, gatherSize long
 
 	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
 	base   context.Context
@@ -80,6 +82,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
+	s.distrust = newRegister(o, m)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
 	s.SetPolicyAndAccess(o.Policy, o.Access)
@@ -144,6 +147,8 @@ func (s *Server) SetPolicyAndAccess(p Policy, a Access) {
 //
 // Where l has a method Offline() bool that returns true, requests on its connections
 // are answered from the store, whatever its age, or with 504: upstream is not asked.
+// Where it has a method Run() (id, command string), its clients are that command's as
+// far as Distrust goes.
 func (s *Server) Serve(l net.Listener, observe func(Exchange)) error {
 	return s.ServeRecorded(l, observe, nil)
 }
@@ -161,7 +166,7 @@ func (s *Server) ServeEntrance(l net.Listener, e Entrance, observe func(Exchange
 
 func (s *Server) serve(l net.Listener, e *Entrance, observe func(Exchange), r *Recorder) error {
 	left := new(count)
-	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), recorder: r}
+	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), run: runOf(l), recorder: r}
 	if e != nil {
 		accepting.uncounted = e.isBalancer
 	}

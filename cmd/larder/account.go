@@ -100,6 +100,8 @@ type fetched struct {
 	SHA256        string `json:"sha256,omitempty"`
 	CacheStatus   string `json:"cache_status,omitempty"`
 	Rule          string `json:"rule,omitempty"`
+	Distrust      string `json:"distrust,omitempty"`
+	Tool          string `json:"tool,omitempty"`
 	Error         string `json:"error,omitempty"`
 }
 
@@ -120,7 +122,7 @@ func writeFetched(path string, list iter.Seq2[daemon.Exchange, error]) (err erro
 		line, err := json.Marshal(fetched{
 			Method: e.Method, URL: e.URL, Status: e.Status, Class: e.Class,
 			Bytes: e.Bytes, CacheBytes: e.CacheBytes, UpstreamBytes: e.UpstreamBytes,
-			SHA256: e.SHA256, CacheStatus: e.CacheStatus, Rule: e.Rule, Error: e.Err,
+			SHA256: e.SHA256, CacheStatus: e.CacheStatus, Rule: e.Rule, Distrust: e.Distrust, Tool: e.Tool, Error: e.Err,
 		})
 		if err != nil {
 			return err
