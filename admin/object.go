@@ -38,6 +38,9 @@ type Object struct {
 	// Size of the body in bytes, and its digest in hexadecimal.
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+	// Verified lists digests that the body was found to have, each as algorithm:value
+	// (source), where source is url, index, header or client.
+	Verified []string `json:"verified,omitempty"`
 	// Stored is when it was fetched or last validated.
 	Stored time.Time `json:"stored"`
 	// Rule is the one that decides about the URL now, "" when none does that stores;

@@ -149,6 +149,9 @@ type Outcome struct {
 	// SHA256 is the hexadecimal digest of the complete selected representation, or ""
 	// where it is not known.
 	SHA256 string
+	// Verified names the digests that the body was found to have, by algorithm and who
+	// named them, as "blake2b-256 (url), sha256 (index)"; "" without any.
+	Verified string
 }
 
 // Serve answers a GET or HEAD request from the store or from upstream. r.URL is the

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	"larder/cache/integrity"
 	"larder/cache/store"
 )
 
@@ -32,6 +33,8 @@ type Object struct {
 	Status int
 	Size   int64 // of the body, in bytes
 	SHA256 [32]byte
+	// Verified are digests that the body was found to have, and who named them.
+	Verified []integrity.Claim
 	// Stored is when the response was fetched or last validated.
 	Stored time.Time
 	Header http.Header
@@ -117,7 +120,7 @@ func (c *Catalogue) entries(ctx context.Context, match func(url string) bool) it
 func (c *Catalogue) object(info *store.Info, rec *record) Object {
 	o := Object{
 		URL: rec.url, Status: rec.status, Size: info.Size, SHA256: info.SHA256, Stored: rec.received,
-		Header: rec.header, Select: selectMap(rec.selectors), Uses: info.Uses, TTL: -1,
+		Verified: rec.verified, Header: rec.header, Select: selectMap(rec.selectors), Uses: info.Uses, TTL: -1,
 	}
 	u, err := url.Parse(rec.url)
 	if err != nil {

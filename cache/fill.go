@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"larder/cache/integrity"
 	"larder/cache/store"
 )
 
@@ -88,8 +89,14 @@ type fill struct {
 	finished chan struct{}
 	sum      [32]byte
 	whole    bool // the body came to its proper end; sum is its SHA-256
+	kept     bool // and it may be stored
 	saved    bool // it is in the store
 	trailer  http.Header
+
+	hints    []integrity.Claim // what the client that asked expects
+	check    *integrity.Check  // what the body is held to; nil: nothing
+	withheld int64             // of the end of the body, until it is verified
+	verified []integrity.Claim // what it was found to have
 
 	held     bool        // clients see nothing until it is known to be another response
 	patience *time.Timer // decides when the first byte takes long; nil with held
@@ -221,6 +228,10 @@ func (f *fill) receive(resp *http.Response) bool {
 	if ok && f.noStore {
 		ok, why = false, "no-store"
 	}
+	claims := append(f.rule.claims(f.sent.URL, resp.Header), f.hints...)
+	if ok && resp.StatusCode == http.StatusOK && f.rule.unproved(claims) {
+		ok, why = false, "unverified"
+	}
 	if ok && f.tooLarge() {
 		ok, why = false, "too-large"
 	}
@@ -244,6 +255,7 @@ func (f *fill) receive(resp *http.Response) bool {
 		f.hand(unshared, resp)
 		return false
 	}
+	f.expect(resp, claims)
 	f.held, f.patience = f.mayBeUnchanged(), nil
 	if !f.held {
 		f.patience = time.AfterFunc(f.c.firstByte, func() { f.decide(shared) })
@@ -291,11 +303,13 @@ func (f *fill) mayBeUnchanged() bool {
 // end finishes a body that was read, whole or not.
 func (f *fill) end(err error) {
 	if err == nil {
-		f.whole = f.spool.lostTo() == nil
-		if f.whole {
-			f.sum = f.spool.w.Sum()
-		}
-		if f.isStoredAgain() {
+		f.sum, f.whole, f.kept = f.spool.sum(), true, true
+		err = f.verify()
+		f.whole = err == nil
+	}
+	f.check.Close()
+	if err == nil {
+		if f.kept && f.isStoredAgain() {
 			f.current = revalidated(f.stored.rec, f.header, f.rule, f.requested, f.received)
 			f.refresh()
 			f.saved = !f.outdated.Load()
@@ -309,11 +323,14 @@ func (f *fill) end(err error) {
 	f.decide(shared)
 	f.spool.finish(err)
 	if err != nil {
-		f.c.metrics.fills.WithLabelValues("failed").Inc()
-		f.log.Warn("fill failed", "err", err, "bytes", f.upstreamBytes.Load())
+		f.failed(err)
 		return
 	}
-	if f.whole && !f.saved {
+	switch {
+	case f.saved:
+	case !f.kept && f.stored != nil:
+		f.c.drop(f.stored.key) // there is another one now, if only for who has asked
+	case f.kept && f.spool.lostTo() == nil:
 		f.commit()
 	}
 	result := "unstored"
@@ -321,6 +338,17 @@ func (f *fill) end(err error) {
 		result = "stored"
 	}
 	f.c.metrics.fills.WithLabelValues(result).Inc()
+}
+
+// failed counts and logs a fill that has come to nothing; what is wrong with a body that
+// was refused is in the log already.
+func (f *fill) failed(err error) {
+	if _, ok := errors.AsType[*MismatchError](err); ok {
+		f.c.metrics.fills.WithLabelValues("refused").Inc()
+		return
+	}
+	f.c.metrics.fills.WithLabelValues("failed").Inc()
+	f.log.Warn("fill failed", "err", err, "bytes", f.upstreamBytes.Load())
 }
 
 func (f *fill) isStoredAgain() bool {
@@ -357,7 +385,7 @@ func (f *fill) record() *record {
 	return &record{
 		kind: kindObject, status: f.status, url: target.String(), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
-		selectors: selectorsOf(f.set, f.sent.Header), partition: f.rule.Partition,
+		selectors: selectorsOf(f.set, f.sent.Header), partition: f.rule.Partition, verified: f.verified,
 	}
 }
 
@@ -511,6 +539,9 @@ func (f *fill) add(p []byte) error {
 		f.c.oversize.note(f.primary, size, f.c.now())
 	}
 	err := f.spool.append(f.ctx, p)
+	if f.check != nil {
+		f.check.Write(p)
+	}
 	if lost := f.spool.lostTo(); lost != nil && !lostBefore {
 		f.decide(shared)
 		if !errors.Is(lost, errTooLarge) {
@@ -518,7 +549,7 @@ func (f *fill) add(p []byte) error {
 		}
 		f.c.withdraw(f, true)
 	}
-	if !f.held || size > holdLimit {
+	if size > f.withheld && (!f.held || size > holdLimit) {
 		// After the first bytes are there, so that they go out with the header.
 		f.decide(shared)
 	}

@@ -160,8 +160,8 @@ func (c *Cache) newFill(b boarding) *fill {
 	f := &fill{
 		c: c, primary: b.primary, rule: b.rule, noStore: b.noStore, stored: b.stored.facts(),
 		decided: make(chan struct{}), finished: make(chan struct{}),
-		began: time.Now(),
-		log:   c.log.With("url", logURL(b.request.URL), "rule", b.rule.Name),
+		began: time.Now(), hints: clientClaims(b.request.Header),
+		log: c.log.With("url", logURL(b.request.URL), "rule", b.rule.Name),
 	}
 	f.key, f.private = b.key, b.private
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(b.request.Context()))

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/http"
+	"net/url"
 
+	"larder/cache/integrity"
 	"larder/cache/store"
 )
 
@@ -188,64 +191,99 @@ func (c *Cache) dropParts(gone []part) {
 // join makes one object of a complete set of parts.
 func (c *Cache) join(s *partSet) {
 	log := c.log.With("url", s.whole.rec.url, "rule", s.whole.rule.Name)
-	err := c.joinParts(s)
+	joined, err := c.joinParts(s, log)
 	c.dropParts(c.parts.end(s))
+	_, refused := errors.AsType[*MismatchError](err)
 	switch {
+	case refused: // as the log says already
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.Canceled):
 		log.Debug("parts not joined", "err", err)
 	case err != nil:
 		c.storeFailed(log, "join parts", err)
-	default:
+	case joined:
 		c.metrics.joined.Inc()
 	}
 }
 
-func (c *Cache) joinParts(s *partSet) error {
+// joinParts stores the whole, and reports whether it has.
+func (c *Cache) joinParts(s *partSet, log *slog.Logger) (bool, error) {
 	w, err := c.store.Create(c.ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer w.Close()
+	target, err := url.Parse(s.whole.rec.url)
+	if err != nil {
+		return false, err
+	}
+	rule, header := s.whole.rule, s.whole.rec.header
+	check := rule.newCheck(rule.claims(target, header), header)
+	defer check.Close()
+	if err := c.copyParts(w, check, s); err != nil {
+		return false, err
+	}
+	if c.parts.isOutdated(s) {
+		return false, nil
+	}
+	rec := *s.whole.rec
+	if check != nil {
+		found := c.settle(check.Finish(w.Sum(), w), rule, target, log)
+		if found.err != nil || found.unstored != "" {
+			return false, found.err
+		}
+		rec.verified = found.verified
+	}
+	return c.commitJoined(w, &rec, s)
+}
+
+// commitJoined makes the whole visible, unless there is something newer.
+func (c *Cache) commitJoined(w *store.Writer, rec *record, s *partSet) (bool, error) {
+	key, err := c.storageKey(s.primary, s.whole.rule, s.whole.set, s.whole.sent)
+	if err != nil {
+		return false, err
+	}
+	if old := c.load(key); old != nil {
+		defer old.release()
+		if old.rec.received.After(rec.received) {
+			return false, nil // another fetch was quicker, and may have brought what is there now
+		}
+	}
+	if _, err := w.CommitWith(key, rec.encode(), s.whole.rule.keeping()); err != nil {
+		return false, err
+	}
+	if c.parts.isOutdated(s) {
+		c.drop(s.primary)
+	}
+	return true, nil
+}
+
+// copyParts appends the whole to w, and to check.
+func (c *Cache) copyParts(w *store.Writer, check *integrity.Check, s *partSet) error {
 	var at int64
 	for _, p := range s.have {
 		if p.off+p.n <= at {
 			continue
 		}
-		if err := c.copyPart(w, p, at-p.off); err != nil {
+		if err := c.copyPart(w, check, p, at-p.off); err != nil {
 			return fmt.Errorf("read the part at %d: %w", p.off, err)
 		}
 		at = p.off + p.n
-	}
-	if c.parts.isOutdated(s) {
-		return nil
-	}
-	key, err := c.storageKey(s.primary, s.whole.rule, s.whole.set, s.whole.sent)
-	if err != nil {
-		return err
-	}
-	if old := c.load(key); old != nil {
-		defer old.release()
-		if old.rec.received.After(s.whole.rec.received) {
-			return nil // another fetch was quicker, and may have brought what is there now
-		}
-	}
-	if _, err := w.CommitWith(key, s.whole.rec.encode(), s.whole.rule.keeping()); err != nil {
-		return err
-	}
-	if c.parts.isOutdated(s) {
-		c.drop(s.primary)
 	}
 	return nil
 }
 
 // copyPart appends a part from off on.
-func (c *Cache) copyPart(w *store.Writer, p part, off int64) error {
+func (c *Cache) copyPart(w *store.Writer, check *integrity.Check, p part, off int64) error {
 	o, err := c.store.Get(p.key)
 	if err != nil {
 		return err
 	}
 	defer o.Release()
-	n, err := o.WriteRange(&storing{w: w, ctx: c.ctx}, off, p.n-off)
+	var to io.Writer = &storing{w: w, ctx: c.ctx}
+	if check != nil {
+		to = io.MultiWriter(to, check)
+	}
+	n, err := o.WriteRange(to, off, p.n-off)
 	if err == nil && n < p.n-off {
 		err = io.ErrShortWrite
 	}

@@ -4,16 +4,30 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
+
+	"larder/cache/integrity"
 )
 
 // metaVersion is the first byte of every record. A record of another version is a
 // miss: what it describes can be fetched again.
-const metaVersion = 2
+const metaVersion = 3
 
-// metaVersion1 knew no selectors; nothing else was different.
-const metaVersion1 = 1
+// metaVersion2 ended with the partition, if there was one; metaVersion1 knew no
+// selectors either. Nothing else was different.
+const (
+	metaVersion1 = 1
+	metaVersion2 = 2
+)
+
+// Facts are what a record may hold besides, by number. A larder that knows none of that
+// number leaves it out.
+const (
+	factVerified = 1 // digests that the body was found to have
+)
 
 const (
 	kindObject   = 1 // a stored response
@@ -44,10 +58,14 @@ type record struct {
 	selectors []selector
 	// partition is that of the rule under which it was fetched.
 	partition string
+	// verified are digests that the body was found to have, and who named them.
+	verified []integrity.Claim
 	// date and lifetime are what dateOf and ownLifetime make of the header, where they
 	// were worked out before.
 	date     time.Time
 	lifetime time.Duration
+	// proof is proofOf verified, where it was worked out before.
+	proof string
 
 	// kindVariants
 	nonce [8]byte
@@ -95,10 +113,52 @@ func (m *record) encode() []byte {
 	for _, s := range m.selectors {
 		b = appendString(appendString(b, s.name), s.value)
 	}
-	if m.partition != "" {
-		b = appendString(b, m.partition)
+	b = appendString(b, m.partition)
+	return m.appendFacts(b)
+}
+
+// appendFacts writes how many facts there are, and each as number and string.
+func (m *record) appendFacts(b []byte) []byte {
+	facts := map[uint64][]byte{}
+	if len(m.verified) > 0 {
+		facts[factVerified] = encodeClaims(m.verified)
+	}
+	b = binary.AppendUvarint(b, uint64(len(facts)))
+	for _, number := range slices.Sorted(maps.Keys(facts)) {
+		b = binary.AppendUvarint(b, number)
+		b = appendString(b, string(facts[number]))
 	}
 	return b
+}
+
+// encodeClaims writes each as source, algorithm and value. A claim in a record is about
+// the content, or about bytes that have no other.
+func encodeClaims(claims []integrity.Claim) []byte {
+	var b []byte
+	for _, c := range claims {
+		b = append(b, byte(c.Source), byte(c.Digest.Algorithm()))
+		b = append(b, c.Digest.Sum()...)
+	}
+	return b
+}
+
+// decodeClaims reads what encodeClaims wrote. It stops at an algorithm that it does not
+// know.
+func decodeClaims(s string) []integrity.Claim {
+	var claims []integrity.Claim
+	for len(s) > 2 {
+		source, a := integrity.Source(s[0]), integrity.Algorithm(s[1])
+		s = s[2:]
+		n := a.Size()
+		if n == 0 || len(s) < n {
+			break
+		}
+		if d, ok := integrity.NewDigest(a, []byte(s[:n])); ok {
+			claims = append(claims, integrity.Claim{Digest: d, Source: source})
+		}
+		s = s[n:]
+	}
+	return claims
 }
 
 func appendString(b []byte, s string) []byte {
@@ -111,7 +171,7 @@ func decodeRecord(data []byte) (*record, error) {
 	if len(data) < 2 {
 		return nil, errMeta
 	}
-	if data[0] != metaVersion && data[0] != metaVersion1 {
+	if !knownVersion(data[0]) {
 		return nil, fmt.Errorf("record version %d, this larder knows %d: %w", data[0], metaVersion, errMeta)
 	}
 	d := metaDecoder{s: string(data[2:])}
@@ -121,13 +181,7 @@ func decodeRecord(data []byte) (*record, error) {
 		d.variants(m)
 	case kindObject:
 		d.object(m)
-		if data[0] > metaVersion1 {
-			d.selectors(m)
-			if d.s != "" {
-				m.partition = d.str()
-				d.failed = d.failed || m.partition == ""
-			}
-		}
+		d.rest(m, data[0])
 	default:
 		return nil, errMeta
 	}
@@ -137,10 +191,12 @@ func decodeRecord(data []byte) (*record, error) {
 	return m, nil
 }
 
+func knownVersion(v byte) bool { return v >= metaVersion1 && v <= metaVersion }
+
 // recordURL returns the target URI of a record that encode wrote, without reading the
 // rest of it; false for what is no stored response.
 func recordURL(data []byte) (string, bool) {
-	if len(data) < 2 || data[1] != kindObject || data[0] != metaVersion && data[0] != metaVersion1 {
+	if len(data) < 2 || data[1] != kindObject || !knownVersion(data[0]) {
 		return "", false
 	}
 	// The fields before the URL are three numbers, and the decoder's string is a copy.
@@ -203,6 +259,28 @@ func (d *metaDecoder) object(m *record) {
 			all = append(all, d.str())
 		}
 		m.header[name] = all[from:len(all):len(all)]
+	}
+}
+
+// rest reads what came with later versions.
+func (d *metaDecoder) rest(m *record, version byte) {
+	if version == metaVersion1 {
+		return
+	}
+	d.selectors(m)
+	if version == metaVersion2 {
+		if d.s != "" {
+			m.partition = d.str()
+			d.failed = d.failed || m.partition == ""
+		}
+		return
+	}
+	m.partition = d.str()
+	for range d.count() {
+		switch number, value := d.uvarint(), d.str(); number {
+		case factVerified:
+			m.verified = decodeClaims(value)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ type metrics struct {
 	sent          *prometheus.CounterVec
 	received      prometheus.Counter
 	fills         *prometheus.CounterVec
+	digests       *prometheus.CounterVec
 	resumed       prometheus.Counter
 	joined        prometheus.Counter
 	offline       prometheus.Counter
@@ -44,8 +45,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		fills: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "larder_cache_fills_total",
-			Help: "Fills that ended, by result: stored, unstored or failed.",
+			Help: "Fills that ended, by result: stored, unstored, failed or refused (a digest does not match).",
 		}, []string{"result"}),
+		digests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_digests_total",
+			Help: "Digests that bodies were held to, by source (url, index, header, client; none where there was no digest) and result: verified, mismatch (refused), contradicted (by a more trusted source), outdated (an index of what may change), unknown.",
+		}, []string{"source", "result"}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "larder_cache_fills_resumed_total",
 			Help: "Times that a body broken off by upstream was taken up again.",
@@ -89,7 +94,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
 			m.circuitsOpened, m.spared, m.rechecks)
 	}
 	return m

@@ -320,7 +320,7 @@ func (p *passage) awaitStored() error {
 	case <-f.finished:
 		p.out.Stored = f.saved
 		if f.whole {
-			p.out.SHA256 = hexSum(f.sum)
+			p.out.SHA256, p.out.Verified = hexSum(f.sum), proofOf(f.verified)
 		}
 	case <-time.After(p.c.storePatience):
 	}

@@ -77,6 +77,7 @@ func decodeShared(meta []byte) (any, error) {
 	}
 	rec.lifetime = ownLifetime(rec)
 	rec.date = dateOf(rec)
+	rec.proof = proofOf(rec.verified)
 	s := &loaded{record: rec}
 	if rec.kind == kindObject && rec.status == http.StatusOK {
 		s.ready = &readyParts{rec: rec}
@@ -157,7 +158,7 @@ func (r Ready) WriteTo(w http.ResponseWriter) (int64, error) {
 func (c *Cache) Served(r Ready, n int64, err error) Outcome {
 	out := Outcome{
 		Status: http.StatusOK, CacheStatus: r.member(), Hit: true,
-		Bytes: n, CacheBytes: n, SHA256: r.parts.sum,
+		Bytes: n, CacheBytes: n, SHA256: r.parts.sum, Verified: r.parts.rec.proof,
 	}
 	c.metrics.observe(&out, err)
 	return out

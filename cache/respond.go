@@ -106,7 +106,7 @@ func (x *exchange) fromStore(s *selected, cs cacheStatus) error {
 	cs.key = keyText(x.rule, x.r.Header, s.rec.header)
 	x.out.SHA256 = ""
 	if s.rec.status == http.StatusOK {
-		x.out.SHA256 = hexSum(s.sum)
+		x.out.SHA256, x.out.Verified = hexSum(s.sum), s.rec.proof
 	}
 	age := []string{ageField(currentAge(s.rec, x.c.now()))}
 	if notModified(x.r.Header, s.rec.header, s.rec.status, s.rec.received) {
@@ -273,7 +273,7 @@ func (x *exchange) feed(f *fill, p *reply, part span) error {
 	p.start()
 	buf := getBuffer()
 	defer putBuffer(buf)
-	if size, done := f.spool.progress(); size <= part.off && !done {
+	if _, done := f.spool.progress(); f.spool.shown() <= part.off && !done {
 		if err := x.flush(); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"hash"
 	"io"
 	"sync"
 	"time"
@@ -39,6 +40,7 @@ type spool struct {
 	kept    int64 // of these, from the front, those that the store took
 	base    int64 // offset of window[0]; kept until something is trimmed
 	lost    error // why the store no longer takes bytes; nil while it does
+	hold    int64 // of the bytes, the last ones that nobody sees before they are released
 	window  []byte
 	done    bool
 	err     error         // with done: how the body ended; nil is complete
@@ -46,6 +48,9 @@ type spool struct {
 	woken   int64         // size at the latest waking
 	soon    bool          // a waking is under way
 	cursors map[*cursor]struct{}
+
+	// hash goes on where the store's has ended; of the goroutine that appends.
+	hash hash.Hash
 }
 
 func newSpool(w *store.Writer, audience func() bool) *spool {
@@ -56,7 +61,7 @@ func newSpool(w *store.Writer, audience func() bool) *spool {
 // errNobody or the context's error when there is no point in going on.
 func (s *spool) append(ctx context.Context, p []byte) error {
 	if s.lostTo() == nil {
-		_, err := s.w.Write(p)
+		n, err := s.w.Write(p)
 		if err == nil {
 			s.mu.Lock()
 			s.size += int64(len(p))
@@ -66,6 +71,13 @@ func (s *spool) append(ctx context.Context, p []byte) error {
 			return nil
 		}
 		s.lose(err)
+		s.hash = s.w.Hash()
+		s.hash.Write(p[n:])
+	} else {
+		if s.hash == nil {
+			s.hash = s.w.Hash()
+		}
+		s.hash.Write(p)
 	}
 	for len(p) > 0 {
 		n, wait, err := s.appendWindow(p)
@@ -82,6 +94,36 @@ func (s *spool) append(ctx context.Context, p []byte) error {
 		}
 	}
 	return nil
+}
+
+// sum is the SHA-256 of what was appended; for the goroutine that appends.
+func (s *spool) sum() [32]byte {
+	if s.hash != nil {
+		return [32]byte(s.hash.Sum(nil))
+	}
+	return s.w.Sum()
+}
+
+// holdBack keeps the last n bytes from everybody until the body has ended well.
+func (s *spool) holdBack(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hold = n
+}
+
+// visible is how many bytes may be read. Called with mu held.
+func (s *spool) visible() int64 {
+	if s.done && s.err == nil {
+		return s.size
+	}
+	return max(0, s.size-s.hold)
+}
+
+// shown is how many bytes may be read.
+func (s *spool) shown() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.visible()
 }
 
 // lose stops storing; what the store has stays readable until close.
@@ -154,9 +196,9 @@ func (s *spool) progress() (size int64, done bool) {
 func (s *spool) reach(ctx context.Context, off int64) (size int64, whole bool, err error) {
 	for {
 		s.mu.Lock()
-		if s.size > off || s.done || s.lost != nil {
+		if s.visible() > off || s.done || s.lost != nil {
 			defer s.mu.Unlock()
-			return s.size, s.done && s.err == nil, nil
+			return s.visible(), s.done && s.err == nil, nil
 		}
 		wait := s.wait()
 		s.mu.Unlock()
@@ -243,7 +285,7 @@ func (c *cursor) read(ctx context.Context, p []byte) (n int, more bool, err erro
 	s := c.s
 	for {
 		s.mu.Lock()
-		ahead := s.size - c.off
+		ahead := s.visible() - c.off
 		switch {
 		case ahead > 0:
 			return c.take(p, ahead)
@@ -270,7 +312,7 @@ func (c *cursor) take(p []byte, ahead int64) (int, bool, error) {
 	s := c.s
 	if c.off >= s.kept {
 		defer s.mu.Unlock()
-		n := copy(p, s.window[c.off-s.base:])
+		n := copy(p[:min(int64(len(p)), ahead)], s.window[c.off-s.base:])
 		c.off += int64(n)
 		s.wake()
 		return n, int64(n) < ahead, nil

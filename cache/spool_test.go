@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 // lostSpool is a spool whose store has failed before the first byte.
 func lostSpool(audience func() bool) *spool {
 	s := newSpool(nil, audience)
+	s.hash = sha256.New()
 	s.lose(errors.New("disk full"))
 	return s
 }

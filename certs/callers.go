@@ -79,7 +79,7 @@ func (c *Callers) Files(extraBundles []string) (files Files, release func(), err
 	used := c.users[dir]
 	if used == nil {
 		used = &inUse{files: Paths(dir)}
-		if err := writeFiles(used.files, larder, all); err != nil {
+		if err := writeFiles(used.files, &Trust{larder, all}); err != nil {
 			return Files{}, nil, errors.Join(err, os.RemoveAll(dir))
 		}
 		c.users[dir] = used

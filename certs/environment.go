@@ -8,9 +8,9 @@ import (
 
 // A Proxy says where larder listens and what clients shall fetch without it.
 type Proxy struct {
-	// URL is http://host:port; several clients know no other scheme. Empty
-	// means that clients reach larder without being told, and get only the
-	// variables of trust.
+	// URL is http://host:port; https:// several clients do not know, among them
+	// wget and all JVMs. Empty means that clients reach larder without being
+	// told, and get only the variables of trust.
 	URL string
 
 	// NoProxy are host names, suffixes written with a leading dot, and IP
@@ -71,7 +71,9 @@ func addingVariables() []string {
 // it, always in the same order. current returns what the caller's environment
 // has for a name, or ""; where that means something besides larder's own, it is
 // kept: hosts to be reached without a proxy, options of the JVM, the fact that
-// the caller's Node trusts roots of its own (give Write the CallerBundles).
+// the caller's Node trusts roots of its own (give Write the CallerBundles). For a
+// file that f does not name there is no variable: its reader finds larder's root
+// among those of the operating system.
 func Environment(f Files, p Proxy, current func(string) string) []Var {
 	var vars []Var
 	set := func(name, value string) { vars = append(vars, Var{Name: name, Value: value}) }
@@ -110,12 +112,20 @@ func Environment(f Files, p Proxy, current func(string) string) []Var {
 		{Name: "APT_CONFIG", Value: f.AptConf},
 		{Name: "WGETRC", Value: f.Wgetrc}, // also in place of ~/.wgetrc
 	} {
+		if v.Value == "" {
+			continue
+		}
 		if own := current(v.Name); own != "" && own != v.Value {
 			v.Note = "takes the place of " + own
 		}
 		vars = append(vars, v)
 	}
-	set("JAVA_TOOL_OPTIONS", javaOptions(f, p.URL, noProxy, current("JAVA_TOOL_OPTIONS")))
+	if java := (Var{Name: "JAVA_TOOL_OPTIONS", Value: javaOptions(f, p.URL, noProxy, current("JAVA_TOOL_OPTIONS"))}); java.Value != "" {
+		if strings.HasPrefix(p.URL, "https:") {
+			java.Note = "names no proxy, since JVMs speak to none over TLS"
+		}
+		vars = append(vars, java)
+	}
 	return vars
 }
 
@@ -138,10 +148,11 @@ func Apply(environ []string, vars []Var) []string {
 	return environ
 }
 
-// hostPort takes the proxy's URL apart for those who want the parts.
+// hostPort takes the proxy's URL apart for those who want the parts. There are none
+// of a proxy over TLS, which who wants the parts does not speak.
 func hostPort(proxy string) (host, port string) {
 	u, err := url.Parse(proxy)
-	if err != nil || u.Host == "" {
+	if err != nil || u.Host == "" || u.Scheme == "https" {
 		return "", ""
 	}
 	if port = u.Port(); port == "" {

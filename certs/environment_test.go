@@ -244,3 +244,25 @@ func unquoteJava(s string) string {
 	}
 	return b.String()
 }
+
+func TestEnvironmentForAProxyOverTLSNamesNoneForJVMs(t *testing.T) {
+	vars := Environment(Paths("/x"), Proxy{URL: "https://larder.test:3443"}, nobody)
+	java := vars[len(vars)-1]
+	if java.Name != "JAVA_TOOL_OPTIONS" || strings.Contains(java.Value, "proxy") || !strings.Contains(java.Value, "trustStore=/x/") || java.Note == "" {
+		t.Errorf("%+v", java)
+	}
+}
+
+func TestEnvironmentWithoutFilesHasNoVariablesForThem(t *testing.T) {
+	vars := Environment(Files{CA: "/x/ca.pem", Bundle: "/x/bundle.pem"}, Proxy{}, nobody)
+	for _, v := range vars {
+		switch v.Name {
+		case "APT_CONFIG", "WGETRC", "JAVA_TOOL_OPTIONS":
+			t.Errorf("%+v", v)
+		}
+	}
+	vars = Environment(Files{}, Proxy{URL: "http://larder.test:3128"}, nobody)
+	if java := vars[len(vars)-1].Value; strings.Contains(java, "trustStore") || !strings.Contains(java, "https.proxyHost=larder.test") {
+		t.Errorf("JAVA_TOOL_OPTIONS=%s", java)
+	}
+}

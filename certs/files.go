@@ -50,31 +50,33 @@ func Write(dir string, rootPEM []byte, extraBundles []string) (Files, error) {
 	if err != nil {
 		return Files{}, fmt.Errorf("collect trusted roots: %w", err)
 	}
-	if err := writeFiles(files, larder, all); err != nil {
+	if err := writeFiles(files, &Trust{larder, all}); err != nil {
 		return Files{}, err
 	}
 	return files, nil
 }
 
-func writeFiles(files Files, larder, all *rootSet) error {
+func writeFiles(files Files, t *Trust) error {
 	if err := openFolder(files.Dir); err != nil {
 		return fmt.Errorf("make the folder of trust files: %w", err)
+	}
+	store, err := t.Store()
+	if err != nil {
+		return fmt.Errorf("write trust store: %w", err)
 	}
 	for _, file := range []struct {
 		path string
 		data []byte
 	}{
-		{files.CA, larder.pem()},
-		{files.Bundle, all.pem()},
-		{files.AptConf, aptConf(files)},
-		{files.Wgetrc, wgetrc(files)},
+		{files.CA, t.CA()},
+		{files.Bundle, t.Bundle()},
+		{files.TrustStore, store},
+		{files.AptConf, files.AptSettings()},
+		{files.Wgetrc, files.WgetSettings()},
 	} {
 		if err := replace(file.path, file.data); err != nil {
 			return fmt.Errorf("write trust file: %w", err)
 		}
-	}
-	if err := writeTrustStore(files.TrustStore, all); err != nil {
-		return fmt.Errorf("write trust store: %w", err)
 	}
 	return nil
 }
@@ -102,15 +104,15 @@ func collect(files Files, rootPEM []byte, extraBundles []string) (larder, all *r
 	return larder, all, nil
 }
 
-// aptConf returns the settings for APT_CONFIG. apt has no variable for roots
+// AptSettings returns what is in AptConf, for APT_CONFIG. apt has no variable for roots
 // (ECOSYSTEMS.md, 7.3); the proxy it does take from the environment.
-func aptConf(files Files) []byte {
+func (files Files) AptSettings() []byte {
 	return fmt.Appendf(nil, "Acquire::https::CaInfo %q;\n", files.Bundle)
 }
 
-// wgetrc returns the settings for WGETRC. Where wget is built with GnuTLS, as
+// WgetSettings returns what is in Wgetrc, for WGETRC. Where wget is built with GnuTLS, as
 // Debian's is, it has no variable for roots either (ECOSYSTEMS.md, 7.3).
-func wgetrc(files Files) []byte {
+func (files Files) WgetSettings() []byte {
 	return fmt.Appendf(nil, "ca_certificate = %s\n", files.Bundle)
 }
 

@@ -10,10 +10,13 @@ import (
 // of two settings of a property the last one holds. What was ours in the
 // caller's, as in a run inside a run, is taken out.
 func javaOptions(f Files, proxy string, noProxy []string, own string) string {
-	properties := [][2]string{
-		{"javax.net.ssl.trustStore", f.TrustStore},
-		{"javax.net.ssl.trustStorePassword", f.TrustStorePassword},
-		{"javax.net.ssl.trustStoreType", "PKCS12"},
+	var properties [][2]string
+	if f.TrustStore != "" {
+		properties = append(properties,
+			[2]string{"javax.net.ssl.trustStore", f.TrustStore},
+			[2]string{"javax.net.ssl.trustStorePassword", f.TrustStorePassword},
+			[2]string{"javax.net.ssl.trustStoreType", "PKCS12"},
+		)
 	}
 	if host, port := hostPort(proxy); host != "" {
 		properties = append(properties,

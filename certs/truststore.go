@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
-	"os"
+	"math/rand/v2"
 	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
@@ -15,22 +15,19 @@ import (
 // secret; without any the JVM sees an empty store.
 const trustStorePassword = pkcs12.DefaultPassword
 
-// writeTrustStore writes the roots as a PKCS #12 trust store, unless the one at
-// path already holds them: every encoding differs by its salt.
-func writeTrustStore(path string, roots *rootSet) error {
+// encodeTrustStore returns the roots as a PKCS #12 trust store, the same bytes each
+// time: what salts it is made of the roots, for it keeps nothing secret, and nodes
+// learn by its digest whether it has changed.
+func encodeTrustStore(roots *rootSet) ([]byte, error) {
 	certs := parse(roots)
-	if holds(path, certs) {
-		return nil
-	}
+	seed := sha256.New()
 	entries := make([]pkcs12.TrustStoreEntry, len(certs))
 	for i, cert := range certs {
 		entries[i] = pkcs12.TrustStoreEntry{Cert: cert, FriendlyName: friendlyName(cert)}
+		seed.Write(cert.Raw)
 	}
-	data, err := pkcs12.Modern2023.EncodeTrustStoreEntries(entries, trustStorePassword)
-	if err != nil {
-		return err
-	}
-	return replace(path, data)
+	random := rand.NewChaCha8([sha256.Size]byte(seed.Sum(nil)))
+	return pkcs12.Modern2023.WithRand(random).EncodeTrustStoreEntries(entries, trustStorePassword)
 }
 
 // parse returns the certificates that can be read. Old roots exist that break
@@ -44,29 +41,6 @@ func parse(roots *rootSet) []*x509.Certificate {
 		}
 	}
 	return certs
-}
-
-// holds reports whether the store at path can be read by all and has these
-// certificates in this order.
-func holds(path string, certs []*x509.Certificate) bool {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o644 {
-		return false
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return false
-	}
-	old, err := pkcs12.DecodeTrustStore(data, trustStorePassword)
-	if err != nil || len(old) != len(certs) {
-		return false
-	}
-	for i, cert := range certs {
-		if !cert.Equal(old[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // friendlyName returns the alias of a root. Java drops all but one of those

@@ -37,7 +37,10 @@ type Exchange struct {
 	CacheStatus string `json:"cache_status,omitempty"`
 	// SHA256 of the complete body, in hexadecimal, if it is known.
 	SHA256 string `json:"sha256,omitempty"`
-	Rule   string `json:"rule,omitempty"`
+	// Verified names the digests that the body was found to have, by algorithm and who
+	// named them: url, index, header or client.
+	Verified string `json:"verified,omitempty"`
+	Rule     string `json:"rule,omitempty"`
 	// Reported is the rule that would have denied it, were it enforced.
 	Reported string `json:"reported,omitempty"`
 	// Distrust is why the client is taken not to trust larder, and Tool the likely

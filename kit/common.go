@@ -3,16 +3,17 @@ package kit
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"fmt"
 	"time"
+
+	"larder/certs"
 )
 
 // common is what is the same for every node, for one set of roots.
 type common struct {
-	pem   []byte // as Options.Roots gave it
+	of    []byte // what Options.Roots gave
 	roots []*x509.Certificate
+
+	ca, bundle, caStore, store []byte
 }
 
 // systemFor is how long the system's roots are taken for the same.
@@ -24,28 +25,22 @@ func (k *Kit) assemble() (*common, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
-	if k.common != nil && now.Before(k.until) && bytes.Equal(k.common.pem, roots) {
+	if k.common != nil && now.Before(k.until) && bytes.Equal(k.common.of, roots) {
 		return k.common, nil
 	}
-	c := &common{pem: roots}
-	for rest := roots; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		root, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("read larder's roots: %w", err)
-		}
-		c.roots = append(c.roots, root)
+	trust, err := certs.ReadTrust(roots)
+	if err != nil {
+		return nil, err
 	}
-	if len(c.roots) == 0 {
-		return nil, errors.New("read larder's roots: there are none")
+	c := &common{of: roots, roots: trust.Roots(), ca: trust.CA(), bundle: trust.Bundle()}
+	if c.caStore, err = trust.CAStore(); err != nil {
+		return nil, err
+	}
+	if old := k.common; old != nil && bytes.Equal(old.bundle, c.bundle) {
+		c.store = old.store // which costs a key derivation
+	} else if c.store, err = trust.Store(); err != nil {
+		return nil, err
 	}
 	k.common, k.until = c, now.Add(systemFor)
 	return c, nil
 }
-
-func (c *common) rootsPEM() []byte { return c.pem }
-
-func (c *common) rootDER() []byte { return c.roots[0].Raw }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"larder/certs"
 )
 
 // file is something that the kit makes itself.
@@ -25,21 +27,35 @@ type file struct {
 // request is what a file of a node's own is made of.
 type request struct {
 	*http.Request
-	kit    *Kit
-	common *common
-	target Target
+	kit      *Kit
+	common   *common
+	settings *Settings
+	target   Target
 }
 
-const text = "text/plain; charset=utf-8"
+const (
+	text = "text/plain; charset=utf-8"
+	// RFC 8555, Section 9.1: certificates in PEM, and no more than that.
+	pemChain = "application/pem-certificate-chain"
+	pkcs12   = "application/x-pkcs12"
+)
 
 // files are those of the kit, in the order in which they are listed.
 func files() []file {
-	return []file{
-		// RFC 8555, Section 9.1: certificates in PEM, and no more than that.
-		{path: "/ca.pem", contentType: "application/pem-certificate-chain", summary: "larder's root; during a rotation the new one and the old", shared: (*common).rootsPEM},
-		{path: "/ca.der", contentType: "application/pkix-cert", summary: "the root that signs, in DER", shared: (*common).rootDER},
-		{path: "/SHA256SUMS", contentType: text, summary: "SHA-256 of each file, for sha256sum -c", own: sums},
+	all := []file{
+		{path: "/ca.pem", contentType: pemChain, summary: "larder's root; during a rotation the new one and the old", shared: func(c *common) []byte { return c.ca }},
+		{path: "/ca.der", contentType: "application/pkix-cert", summary: "the root that signs, in DER", shared: func(c *common) []byte { return c.roots[0].Raw }},
+		{path: "/ca.p12", contentType: pkcs12, summary: "as ca.pem, as a PKCS #12 trust store; its password is changeit", shared: func(c *common) []byte { return c.caStore }},
+		{path: "/bundle.pem", contentType: pemChain, summary: "the roots of larder's operating system, and larder's", shared: func(c *common) []byte { return c.bundle }},
+		{path: "/truststore.p12", contentType: pkcs12, summary: "as bundle.pem, for JVMs; its password is changeit", shared: func(c *common) []byte { return c.store }},
+		{path: "/apt.conf", contentType: text, summary: "what APT_CONFIG names", own: aptSettings},
+		{path: "/wgetrc", contentType: text, summary: "what WGETRC names", own: wgetSettings},
 	}
+	for _, format := range certs.Formats() {
+		all = append(all, file{path: "/env." + format, contentType: text, summary: "the environment, for " + format, own: environment(format)})
+	}
+	all = append(all, file{path: "/setup.sh", contentType: text, summary: "sets up a whole machine, and takes it back", own: setup})
+	return append(all, file{path: "/SHA256SUMS", contentType: text, summary: "SHA-256 of each file, for sha256sum -c", own: sums})
 }
 
 // cacheControl is short: nodes are to learn soon of a new root.
@@ -77,12 +93,16 @@ func (k *Kit) make(f file, r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.own(&request{Request: r, kit: k, common: c, target: t})
+	return f.own(&request{Request: r, kit: k, common: c, settings: k.settings.Load(), target: t})
 }
 
 // fail answers with an error, whose details are for the log where they are not the
 // client's doing.
 func (k *Kit) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if bad, ok := errors.AsType[*parameterError](err); ok {
+		refuse(w, http.StatusBadRequest, bad.Error(), "write "+r.URL.Path+"?dir=/absolute/path, or leave it out")
+		return
+	}
 	if bad, ok := errors.AsType[*hostError](err); ok {
 		refuse(w, http.StatusBadRequest, bad.Error(), "address larder by its name or address and port, as http://larder.example:3128/")
 		return

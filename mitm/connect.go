@@ -68,7 +68,7 @@ func (s *Server) connectTunnel(w http.ResponseWriter, r *http.Request, a authori
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
 	defer context.AfterFunc(s.base, cancel)()
-	origin, err := s.options.Upstream.DialContext(ctx, "tcp", a.String())
+	origin, err := connOf(r.Context()).redial(ctx, a)
 	if err != nil {
 		return err
 	}

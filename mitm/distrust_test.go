@@ -312,6 +312,7 @@ func TestNoAnswerToTheCertificate(t *testing.T) {
 			_, _ = c.Write(helloOf(t, &tls.Config{ServerName: "a.test"}))
 			_, _ = io.Copy(io.Discard, c)
 		})
+		w.exchange() // the connection is closed before it is judged
 	}
 	if d, _ := o.all(); len(d) != 1 || d[0].Reason != ReasonNoAnswer || d[0].Count != 2 {
 		t.Errorf("told of %+v", d)

@@ -104,6 +104,8 @@ const (
 	busyLabel = "credentials_busy"
 	// badRequestLabel marks answers to what was not understood.
 	badRequestLabel = "bad_request"
+	// digestLabel marks what is not what its registry says it is.
+	digestLabel = "digest"
 	// offlineLabel marks those that Cache-Status speaks of (RFC 9211).
 	offlineLabel = "offline"
 )
@@ -142,12 +144,14 @@ func failureTable() []failureRow {
 		{is(errTooMany), 429, deniedType, "client_limit", warn},
 		{as[*busyError], 503, "proxy_internal_response", busyLabel, warn},
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
+		{is(errProtocol), 501, "http_request_error", badRequestLabel, info}, // RFC 9220, Section 3
 		{as[*requestError], 400, "http_request_error", badRequestLabel, info},
 		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", info}, // distrust has a line of its own
 		{is(errStopping), 503, "proxy_internal_response", shutdownLabel, info},
 		{stalled, 504, "connection_read_timeout", "read_timeout", warn},
 		{canceled, 499, "connection_terminated", "client_gone", info},
 		{is(ErrOffline), 504, "destination_unavailable", offlineLabel, info},
+		{as[*cache.MismatchError], 502, "http_protocol_error", digestLabel, bad},
 		{is(cache.ErrStoreBroken), 503, "proxy_internal_error", "store", warn},
 		{is(ErrLoop), 502, "proxy_loop_detected", "loop", warn},
 		{as[*placeError], 503, "connection_limit_reached", "host_connections", warn},

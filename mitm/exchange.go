@@ -52,6 +52,9 @@ type Exchange struct {
 	// SHA256 is the digest, in hex, of the complete body of a 200, if known.
 	// Bodies that are passed are digested only for listeners with an observer.
 	SHA256 string
+	// Verified names the digests that the body was found to have, by algorithm and who
+	// named them, as "blake2b-256 (url)"; "" without any.
+	Verified string
 	// Rule is the name of the policy rule that decided, "" for the default.
 	Rule string
 	// Reported is the name of the rule of mode report that would have refused it,
@@ -138,7 +141,7 @@ func (x *exchange) told(o cache.Outcome) {
 		x.Class = ClassHit
 	}
 	x.stored = o.Hit || o.Stored
-	x.Status, x.CacheStatus, x.SHA256 = o.Status, o.CacheStatus, o.SHA256
+	x.Status, x.CacheStatus, x.SHA256, x.Verified = o.Status, o.CacheStatus, o.SHA256, o.Verified
 	x.Bytes, x.CacheBytes, x.UpstreamBytes = o.Bytes, o.CacheBytes, o.UpstreamBytes
 	if o.Collapsed && o.UpstreamBytes == 0 {
 		x.CacheBytes = o.Bytes // of the fill that another request began

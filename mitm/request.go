@@ -56,10 +56,14 @@ func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 // out whose it is if identify is true.
 func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify bool) {
 	recoverExpect(r)
+	r, unknown := unextended(r)
 	c := connOf(r.Context())
 	x := s.begin(c, r.Method, "")
 	defer x.finish()
 	target, err := targetOf(r, c.authority)
+	if err == nil && unknown != nil {
+		err = unknown
+	}
 	if err == nil && c.misnamed != "" {
 		err = &misdirectedError{got: c.misnamed, want: c.authority.String(), what: "server name"}
 	}
@@ -90,10 +94,13 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		x.reject(w, r, &deniedError{rule.name})
 		return
 	}
-	if s.serveReady(w, r, decision, rule, x) {
+	if extendedOf(r) == nil && s.serveReady(w, r, decision, rule, x) {
 		return
 	}
 	upgrade := upgradeOf(r.ProtoMajor, r.Header)
+	if e := extendedOf(r); e != nil {
+		upgrade = e.protocol
+	}
 	cached := decision.Action.Stores() && rule.cache != nil && storable(r, upgrade)
 	var out *http.Request
 	if cached && rule.request == nil && endsHere(r.Header) {

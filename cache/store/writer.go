@@ -197,6 +197,18 @@ func (w *Writer) Sum() [32]byte {
 	return sum
 }
 
+// Hash returns the running SHA-256 of what was written, after an error of Write of that
+// part of its bytes which it says it has taken, and ends writing: who goes on by other
+// means goes on with it.
+func (w *Writer) Hash() hash.Hash {
+	h := w.hash
+	if w.err == nil {
+		w.err = fs.ErrClosed
+	}
+	w.hash = sha256.New()
+	return h
+}
+
 // ReadAt reads what was written so far, before and after Commit, until Close. At
 // the end of that it returns io.EOF, though more may follow.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) {

@@ -167,6 +167,12 @@ func showObject(w io.Writer, o *admin.Object) {
 	line("status", "%d", o.Status)
 	line("size", "%d bytes (%s)", o.Size, size(o.Size))
 	line("sha256", "%s", o.SHA256)
+	if len(o.Verified) == 0 {
+		line("verified", "no: no digest was known when it was stored")
+	}
+	for _, v := range o.Verified {
+		line("verified", "%s", v)
+	}
 	line("stored", "%s", o.Stored.Local().Format(time.RFC3339))
 	line("uses", "%d since the larder started", o.Uses)
 	switch {

@@ -94,6 +94,9 @@ func objectOf(o *cache.Object) admin.Object {
 		URL: o.URL, Status: o.Status, Size: o.Size, SHA256: hex.EncodeToString(o.SHA256[:]), Stored: o.Stored.UTC(),
 		Rule: o.Rule, Fresh: o.Fresh, Uses: uint64(o.Uses), Select: o.Select, Header: o.Header,
 	}
+	for _, c := range o.Verified {
+		shown.Verified = append(shown.Verified, c.String())
+	}
 	if o.TTL != cache.Forever {
 		shown.TTL = new(int64(o.TTL / time.Second))
 	}
