@@ -30,11 +30,13 @@ type Server struct {
 	opened  *http.Server // connections that larder looks into
 	handoff *handoff
 	ready   readyCache // nil: the Cache has no such answers
+	buffers sync.Pool  // of *[]byte, copyBuffer long
+	gathers sync.Pool  // of *[]byte, gatherSize long
+	heads   sync.Pool  // of *[earlyBuffer]byte
+	// contents is how much more may be held of request bodies that are read whole.
+	contents allowance
 	// distrust remembers which clients refuse larder's certificates.
 	distrust *register
-	buffers  sync.Pool // of *[]byte, copyBuffer long
-	gathers  sync.Pool // of *[]byte, gatherSize long
-	heads    sync.Pool // of *[earlyBuffer]byte
 
 	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
 	base   context.Context
@@ -83,6 +85,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
+	s.contents.give(maxContents)
 	s.distrust = newRegister(o, m)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
