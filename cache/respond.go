@@ -137,11 +137,37 @@ func (x *exchange) fromStore(s *selected, cs cacheStatus) error {
 	if s.rec.status != http.StatusNoContent {
 		p.setLength(s.size)
 	}
-	if x.r.Method == http.MethodHead {
+	if x.r.Method == http.MethodHead || x.skips(s) {
 		p.start()
 		return nil
 	}
 	return p.span(s, span{0, s.size})
+}
+
+// A Skipper is a response's writer that may have no use for a stored body. One in whose
+// Unwrap it is counts too.
+type Skipper interface {
+	// Skip reports whether the body of a 200, which has this digest, need not be
+	// written. It is asked before the header is written, if the body is stored whole.
+	Skip(sha256 [32]byte) bool
+}
+
+// skips asks the writer whether it has a use for the body.
+func (x *exchange) skips(s *selected) bool {
+	if s.rec.status != http.StatusOK {
+		return false
+	}
+	for w := x.w; w != nil; {
+		if k, ok := w.(Skipper); ok {
+			return k.Skip(s.sum)
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = u.Unwrap()
+	}
+	return false
 }
 
 // unsatisfiable answers 416 (RFC 9110, section 15.5.17).

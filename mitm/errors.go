@@ -137,6 +137,9 @@ func failureTable() []failureRow {
 	return []failureRow{
 		{as[*panicError], 502, "proxy_internal_error", "panic", bad},
 		{as[*deniedError], 403, deniedType, deniedLabel, info},
+		{as[*curatedError], 403, deniedType, deniedLabel, info},
+		{as[*indexError], 502, "http_protocol_error", "index", warn},
+		{is(errIndexMemory), 503, "proxy_internal_response", "index_memory", warn},
 		{is(errOpaque, errUnnamed), 403, deniedType, deniedLabel, info},
 		{as[*elsewhereError], 403, deniedType, deniedLabel, warn},
 		{unasked, 407, deniedType, "unauthenticated", info},

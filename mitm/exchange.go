@@ -70,19 +70,20 @@ type Exchange struct {
 // exchange is an Exchange in the making, owned by one goroutine.
 type exchange struct {
 	Exchange
-	server  *Server
-	observe func(Exchange)
-	pending *count // of the listener
-	offline bool   // upstream is not to be asked
-	stored  bool   // what was sent is in the store
-	ended   bool
-	stack   []byte // of a panic
-	level   slog.Level
-	reason  string // metric label of a failure
-	digest  hash.Hash
-	target  *url.URL // what URL is made of, once somebody wants it
-	who     policy.Client
-	waived  *policy.Rule // that would have refused, in mode report or open
+	server   *Server
+	observe  func(Exchange)
+	pending  *count // of the listener
+	offline  bool   // upstream is not to be asked
+	stored   bool   // what was sent is in the store
+	ended    bool
+	stack    []byte // of a panic
+	level    slog.Level
+	reason   string // metric label of a failure
+	digest   hash.Hash
+	target   *url.URL // what URL is made of, once somebody wants it
+	who      policy.Client
+	registry policy.Registry
+	waived   *policy.Rule // that would have refused, in mode report or open
 }
 
 func (s *Server) begin(c *clientConn, method, uri string) *exchange {
@@ -101,7 +102,7 @@ func (s *Server) begin(c *clientConn, method, uri string) *exchange {
 
 // decided notes what policy says.
 func (x *exchange) decided(d policy.Decision, r *rule) {
-	x.Rule = r.name
+	x.Rule, x.registry = r.name, r.registry
 	if x.waived = d.Waived; d.Waived != nil && d.Waived.Mode == policy.Report {
 		x.Reported = d.Waived.Name
 	}
@@ -177,10 +178,19 @@ func (x *exchange) end() {
 		x.SHA256 = hex.EncodeToString(x.digest.Sum(nil))
 	}
 	x.server.metrics.ended(x)
+	x.tellFetched()
 	x.log()
 	if x.observe != nil {
 		x.uri()
 		x.observe(x.Exchange)
+	}
+}
+
+// tellFetched tells of a file of PyPI that a client got whole.
+func (x *exchange) tellFetched() {
+	fetched := x.server.options.Fetched
+	if x.registry == policy.PyPI && fetched != nil && x.Status == http.StatusOK && x.Method == http.MethodGet && x.Err == "" && x.target != nil {
+		fetched(x.target)
 	}
 }
 

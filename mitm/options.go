@@ -8,12 +8,15 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"larder/cache"
+	"larder/curation"
 	"larder/policy"
+	"larder/wheels"
 )
 
 // Certificates gives leaves for the hosts whose TLS larder opens.
@@ -55,6 +58,15 @@ type Cache interface {
 	InvalidateUnder(target *url.URL, rule *cache.Rule)
 }
 
+// Wheels are what is added to indexes of PyPI. *wheels.Store is one.
+type Wheels interface {
+	curation.Overlay
+	// Find returns a wheel by its SHA-256 in hex and its file name, or fs.ErrNotExist.
+	Find(digest, file string) (*wheels.Wheel, error)
+	// Content opens it, or its METADATA.
+	Content(w *wheels.Wheel, metadata bool) (*os.File, error)
+}
+
 // Options configures a Server. The first four fields are required.
 type Options struct {
 	Policy       Policy
@@ -71,6 +83,11 @@ type Options struct {
 	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
 	// is; log and metrics say so all the same.
 	Distrust DistrustObserver
+	// Wheels are added to indexes where the policy says so. nil: none.
+	Wheels Wheels
+	// Fetched is told of every file that a client got whole under a rule with registry
+	// pypi, before the exchange ends: it must be quick. nil: nobody is.
+	Fetched func(target *url.URL)
 	// Logger gets one record per request or tunnel at its end, and failures.
 	// nil: none.
 	Logger *slog.Logger

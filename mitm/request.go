@@ -104,6 +104,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		x.reject(w, r, &deniedError{rule.name})
 		return
 	}
+	if rules.curator != nil && rule.registry != "" && s.curate(w, r, target, rules, rule, decision, x) {
+		return
+	}
 	if extendedOf(r) == nil && s.serveReady(w, r, decision, rule, x) {
 		return
 	}
@@ -197,7 +200,7 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, d policy.Dec
 // more than a look into memory: nothing of it or the answer is to be changed.
 func (s *Server) mayBeReady(d policy.Decision, rule *rule) bool {
 	return s.ready != nil && d.Action == policy.Immutable &&
-		rule.cache != nil && rule.request == nil && rule.response == nil
+		rule.cache != nil && rule.request == nil && rule.response == nil && !rule.curated
 }
 
 // serveCached lets the cache answer.

@@ -15,6 +15,7 @@ import (
 
 	"larder/cache"
 	"larder/cache/integrity"
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -25,6 +26,9 @@ type ruleset struct {
 	policy Policy
 	access Access
 	made   sync.Map // *policy.Rule → *rule
+
+	curator  *curation.Curator // nil: nothing is curated, nor added
+	curating curatingPolicy    // policy, beside a curator
 }
 
 // rule is a policy.Rule as the wire and the cache need it. The modifiers are
@@ -36,6 +40,9 @@ type rule struct {
 	body     policy.RequestBody
 	request  martian.RequestModifier
 	response martian.ResponseModifier
+	registry policy.Registry
+	// curated: a file may be refused although it is stored.
+	curated bool
 }
 
 // of returns what a decision means on the wire.
@@ -46,7 +53,11 @@ func (s *ruleset) of(d policy.Decision) *rule {
 	if r, ok := s.made.Load(d.Rule); ok {
 		return r.(*rule)
 	}
-	r, _ := s.made.LoadOrStore(d.Rule, newRule(d.Rule))
+	made := newRule(d.Rule)
+	if s.curator != nil {
+		made.curated = made.registry != "" && s.curating.CuratesRegistry(made.registry)
+	}
+	r, _ := s.made.LoadOrStore(d.Rule, made)
 	return r.(*rule)
 }
 
@@ -71,7 +82,7 @@ func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
 }
 
 func newRule(p *policy.Rule) *rule {
-	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody}
+	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody, registry: p.Registry}
 	if r.cache != nil {
 		offline := *r.cache
 		offline.Offline = true

@@ -23,6 +23,7 @@ type Server struct {
 	metrics *metrics
 	rules   atomic.Pointer[ruleset]
 
+	indexes  *indexes
 	captures atomic.Pointer[[]*capture] // nil: none
 	tls      *tls.Config
 
@@ -82,6 +83,7 @@ func New(o Options) (*Server, error) {
 		stop:      make(chan struct{}),
 		conns:     map[*clientConn]struct{}{},
 		listeners: map[*listener]struct{}{},
+		indexes:   newIndexes(),
 	}
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
@@ -129,7 +131,7 @@ func (s *Server) newHTTPServer(h http.HandlerFunc, h2 bool) *http.Server {
 func (s *Server) SetPolicy(p Policy) {
 	for {
 		old := s.rules.Load()
-		if s.rules.CompareAndSwap(old, &ruleset{policy: p, access: old.access}) {
+		if s.rules.CompareAndSwap(old, s.newRuleset(p, old.access)) {
 			return
 		}
 	}
@@ -139,7 +141,7 @@ func (s *Server) SetPolicy(p Policy) {
 // request and no CONNECT is judged by one of the old and one of the new. What
 // CONNECT has let in stays.
 func (s *Server) SetPolicyAndAccess(p Policy, a Access) {
-	s.rules.Store(&ruleset{policy: p, access: a})
+	s.rules.Store(s.newRuleset(p, a))
 }
 
 // Serve accepts connections from l until l is closed or Shutdown is called. What

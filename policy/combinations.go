@@ -49,7 +49,7 @@ func (d *ruleDecoder) tunnelSeesNothing() {
 		}
 	}
 	if d.rule.Action == Tunnel || d.rule.Action == Deny {
-		for _, key := range []string{"request", "response"} {
+		for _, key := range []string{"registry", "request", "response"} {
 			d.complain(key, "", "%s has no effect under action %s: no message goes through", key, d.rule.Action)
 		}
 	}

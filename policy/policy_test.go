@@ -288,9 +288,10 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		Verify:     VerifyRequired,
 		Index:      "pypi",
 		VouchesFor: []string{"*.files.test", "10.0.0.0/8"},
+		Registry:   PyPI,
 		Request:    HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
 		Response:   HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
-		Position:   Position{File: "testdata/valid.yaml", Line: 23, Column: 5},
+		Position:   Position{File: "testdata/valid.yaml", Line: 32, Column: 5},
 	}
 	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{}), cmpopts.EquateComparable(netip.Prefix{}),
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() })); diff != "" {
@@ -324,7 +325,7 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := parse("f.yaml", data, known)
+		p, err := parse("f.yaml", data, known, false)
 		if err != nil {
 			problems, ok := errors.AsType[*Errors](err)
 			if !ok || len(problems.Problems) == 0 || err.Error() == "" {

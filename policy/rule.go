@@ -113,6 +113,9 @@ type Rule struct {
 	// Ledger is one of refuse, warn, off. Absent: refuse under immutable without ttl,
 	// warn with one. Other actions have none.
 	Ledger Ledger `yaml:"ledger"`
+	// Registry says that what the rule serves is of a package registry of this kind, an
+	// index or the files that one lists: curation and wheels apply to it. Absent: none.
+	Registry Registry `yaml:"registry"`
 	// Request is changed before it goes upstream.
 	Request HeaderChanges `yaml:"request"`
 	// Response is changed before it goes to the client; what is stored is not.
