@@ -100,13 +100,13 @@ func handshakeEnding(err error, shown bool, alert *uint8) ending {
 	case !shown && hasLeft(err), isWrite(err):
 		return ending{verdict: left}
 	case !shown:
-		return ending{}
+		return ending{verdict: failed}
 	case hasLeft(err):
 		return ending{quietly, ReasonClosedAfterCertificate}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return ending{suspicion, ReasonNoAnswer}
 	}
-	return ending{}
+	return ending{verdict: failed}
 }
 
 // openedEnding classifies how a connection ended whose handshake had succeeded and on
@@ -118,7 +118,7 @@ func openedEnding(err error) ending {
 	if hasLeft(err) {
 		return ending{quietly, ReasonClosedAfterHandshake}
 	}
-	return ending{} // closed here, or idle
+	return ending{verdict: failed} // closed here, or idle
 }
 
 func alertEnding(alert uint8, shown bool) ending {
@@ -126,7 +126,7 @@ func alertEnding(alert uint8, shown bool) ending {
 	case alert == alertProtocolVersion, alert == alertInsufficient:
 		return ending{incompatible, ReasonIncompatible}
 	case !shown:
-		return ending{}
+		return ending{verdict: failed}
 	case alert == alertCloseNotify, alert == alertUserCanceled:
 		return ending{verdict: left}
 	case about:
