@@ -25,6 +25,7 @@ func (d *ruleDecoder) required() {
 func (d *ruleDecoder) combinations() {
 	d.tunnelSeesNothing()
 	d.modeOfDeny()
+	d.queryKeys()
 	d.cachingKeys()
 	d.freshnessKeys()
 	d.quota()

@@ -98,6 +98,13 @@ func (d *ruleDecoder) fields() []field {
 		{"methods", func(v *yaml.Node) { r.Methods = d.list(v, "methods", checkMethod) }},
 		{"request_body", d.requestBody},
 		{"paths", d.paths},
+		{"query", func(v *yaml.Node) {
+			r.Query = d.list(v, "query", func(s string) *valueError {
+				term, err := parseQueryTerm(s)
+				r.query = append(r.query, term)
+				return err
+			})
+		}},
 		{"clients", d.clients},
 		{"users", d.users},
 		{"action", d.action},

@@ -83,6 +83,8 @@ func (r *Rule) reason(m mismatch, q *request) string {
 		return fmt.Sprintf("method %s is not among %s", q.method, strings.Join(r.Methods, ", "))
 	case wrongPath:
 		return "no pattern in paths matches " + q.path
+	case wrongQuery:
+		return r.queryReason(q.query)
 	case wrongBody:
 		return fmt.Sprintf("it is for requests with a body of the kind %s", r.RequestBody)
 	case dotSegments:

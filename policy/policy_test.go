@@ -277,6 +277,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	want := &Rule{
 		Name: "artifacts", Hosts: []string{"*.corp.test", "art{ifacts,}.example.test", "bücher.test", "10.0.0.0/8"},
 		Ports: []int{443, 8443}, Methods: []string{"GET", "HEAD"}, Paths: []string{"/releases/**", "^/v[0-9]+/"},
+		Query:   []string{"service=git%2Dupload-pack", "v"},
 		Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}, Users: []string{"ci", "*"},
 		Action: Immutable, TTL: 15*24*time.Hour + 12*time.Hour, StaleIfError: 24 * time.Hour, StaleWhileRevalidate: 30 * time.Second,
 		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, MaxStore: 1 << 40, Pin: true, Offline: true, FillRanges: true, FinishFill: FinishAlways,

@@ -35,6 +35,9 @@ type Rule struct {
 	// often it was encoded, and without dot segments and repeated slashes; a dot
 	// segment beside an encoded slash is denied whatever they say.
 	Paths []string `yaml:"paths"`
+	// Query lists parameters that the query must have, each once: name=value, or name
+	// for any value. Empty: any query. Not under deny.
+	Query []string `yaml:"query"`
 	// Clients lists networks that clients' connections come from. Empty: any.
 	Clients []netip.Prefix `yaml:"clients"`
 	// Users lists names that clients have proved to larder (see Auth), or * for
@@ -129,6 +132,7 @@ type Rule struct {
 
 	hosts   []*HostPattern
 	paths   []pathPattern
+	query   []queryTerm
 	vouches []*HostPattern
 }
 
@@ -164,6 +168,7 @@ const (
 	wrongPath
 	dotSegments
 	wrongBody
+	wrongQuery
 )
 
 // mismatch compares everything but the host.
@@ -182,6 +187,9 @@ func (r *Rule) mismatch(q *request) mismatch {
 	}
 	if !r.RequestBody.admits(q.body) {
 		return wrongBody
+	}
+	if len(r.query) > 0 && !r.matchesQuery(q.query) {
+		return wrongQuery
 	}
 	if len(r.paths) == 0 {
 		return matches
@@ -233,7 +241,7 @@ func (r *Rule) matchesPath(path string) bool {
 }
 
 // sees reports whether the rule needs more than is known of a connection to decide.
-func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 }
+func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 || len(r.Query) > 0 }
 
 // opens reports whether the rule makes larder open the TLS of its hosts.
 func (r *Rule) opens() bool {
