@@ -82,6 +82,9 @@ type Options struct {
 	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
 	// which. Access is not asked. nil: 404 with a short text.
 	Origin http.Handler
+	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
+	// is; log and metrics say so all the same.
+	Distrust DistrustObserver
 	// Wheels are added to indexes where the policy says so. nil: none.
 	Wheels Wheels
 	// Fetched is told of every file that a client got whole under a rule with registry
