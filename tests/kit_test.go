@@ -171,7 +171,7 @@ func TestSetupScriptForAJob(t *testing.T) {
 			t.Errorf("--format lines: %q", line)
 		}
 	}
-	if !strings.Contains(res.stdout, "JAVA_TOOL_OPTIONS=-Dhttp.proxyHost=") || !strings.Contains(res.stdout, "\nAPT_CONFIG="+dir+"/files/apt.conf\n") {
+	if !strings.Contains(res.stdout, " -Dhttp.proxyHost=127.0.0.1 ") || !strings.Contains(res.stdout, "\nAPT_CONFIG="+dir+"/files/apt.conf\n") {
 		t.Errorf("--format lines: %v", res)
 	}
 	res = command{dir: dir, argv: []string{"sh", "-ec", script("http://"+s.proxy, "")}}.run(t)

@@ -126,7 +126,7 @@ put_bundle() {
         ! trusts "$WORK/new" || good=1
     fi
     if [ -n "$DRY" ] && [ -z "$good" ]; then # what the store would be is not known
-        for name in bundle.pem truststore.p12 apt.conf wgetrc; do touched "$TRUST/$name"; done
+        for name in bundle.pem truststore.p12 $SETTINGS; do touched "$TRUST/$name"; done
         BUNDLE=${BUNDLE:-$TRUST/bundle.pem}
         return 0
     fi

@@ -55,8 +55,8 @@ put_others() {
     cat "$WORK/new" >"$WORK/bundle"
     p12 "$WORK/bundle" >"$WORK/new"
     "$1" "$TRUST/truststore.p12" file
-    printf 'Acquire::https::CaInfo "%s/bundle.pem";\n' "$TRUST" >"$WORK/new"
-    "$1" "$TRUST/apt.conf" file
-    printf 'ca_certificate = %s/bundle.pem\n' "$TRUST" >"$WORK/new"
-    "$1" "$TRUST/wgetrc" file
+    for name in $SETTINGS; do
+        settings "$name" >"$WORK/new"
+        "$1" "$TRUST/$name" file
+    done
 }

@@ -12,7 +12,7 @@ only_files() {
     TRUST=$FILES BUNDLE=$FILES/bundle.pem
     roots
     if [ -n "$DRY" ]; then
-        say "would write ca.pem, bundle.pem, truststore.p12, apt.conf and wgetrc into $TRUST"
+        say "would write ca.pem, bundle.pem, truststore.p12 and ${SETTINGS}into $TRUST"
         return
     fi
     mkdir -p "$TRUST"
@@ -28,15 +28,6 @@ only_files() {
     else
         job | exports
     fi
-}
-
-# job: the environment with what finds its roots in no system's store.
-job() {
-    environment | grep -v '^JAVA_TOOL_OPTIONS='
-    options=$(environment | sed -n 's/^JAVA_TOOL_OPTIONS=\(.*\)$/\1 /p')
-    printf 'APT_CONFIG=%s/apt.conf\nWGETRC=%s/wgetrc\n' "$TRUST" "$TRUST"
-    printf 'JAVA_TOOL_OPTIONS=%s-Djavax.net.ssl.trustStore=%s/truststore.p12 ' "$options" "$TRUST"
-    printf '%s\n' '-Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=PKCS12'
 }
 
 # place PATH: $WORK/new, as a whole, for other jobs may be reading.
