@@ -24,6 +24,13 @@
 // are at secondary keys. Records are in meta.go. Set-Cookie and Alt-Svc are not
 // kept, and of two clients waiting for one fill only the first gets them.
 //
+// # Requests with content
+//
+// Where a rule calls a POST a question, ServeContent answers it like a GET, with the
+// content in the primary key (content.go). There are no ranges, no conditions and no
+// resumption. What is stored is not a response of the target URI, and no unsafe request
+// to that makes it unusable.
+//
 // # Where a rule prevails over HTTP
 //
 // Immutable and Revalidate fix the freshness lifetime, whatever the response's

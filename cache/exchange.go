@@ -28,6 +28,7 @@ type exchange struct {
 	rule    *Rule
 	req     directives
 	primary store.Key
+	content *Content // nil: the method has none
 	out     Outcome
 
 	// alone: waiting for other requests has proved useless.
@@ -55,10 +56,10 @@ func (x *exchange) serve() error {
 	if x.offline() {
 		return x.serveOffline()
 	}
-	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
+	if x.content == nil && !x.answerable() {
 		return x.forward("method", "")
 	}
-	if x.forOrigin() {
+	if x.forOrigin() || !x.answerable() {
 		return x.forward("request", "")
 	}
 	for n, looks := 0, 0; n < maxRounds && looks < maxLooks; looks++ {
@@ -185,7 +186,7 @@ func (x *exchange) fetch(f found, j judgement) error {
 	set := f.forwardSet(x.rule, x.learned)
 	fl, leader, err := x.c.board(boarding{
 		key: flightKey(x.primary, f.flightSet(x.rule, x.learned), fieldSource(x.r.Header)), primary: x.primary,
-		request: x.r, rule: x.rule, set: set, stored: f.selected,
+		request: x.r, content: x.content, rule: x.rule, set: set, stored: f.selected,
 		private: x.alone || x.req.has("no-store"), noStore: x.req.has("no-store"), seen: x.seen,
 	})
 	if err != nil {
@@ -213,7 +214,7 @@ func (x *exchange) background(f found) (others bool, err error) {
 	set := f.forwardSet(x.rule, x.learned)
 	fl, leader, err := x.c.board(boarding{
 		key: flightKey(x.primary, f.flightSet(x.rule, x.learned), fieldSource(x.r.Header)), primary: x.primary,
-		request: x.r, rule: x.rule, set: set, stored: f.selected, background: true, seen: x.seen,
+		request: x.r, content: x.content, rule: x.rule, set: set, stored: f.selected, background: true, seen: x.seen,
 	})
 	if errors.Is(err, errSaved) {
 		return false, nil // perhaps just this; the next request will tell

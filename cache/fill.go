@@ -62,6 +62,7 @@ type fill struct {
 	primary store.Key
 	rule    *Rule
 	sent    *http.Request // the canonical request, without conditions
+	content *Content      // in it, or nil
 	stored  *selected     // what is being validated, or nil
 	noStore bool          // a client's wish (RFC 9111, section 5.2.1.5)
 	log     *slog.Logger
@@ -97,6 +98,9 @@ type fill struct {
 	check    *integrity.Check  // what the body is held to; nil: nothing
 	withheld int64             // of the end of the body, until it is verified
 	verified []integrity.Claim // what it was found to have
+
+	checker  Checker // reads the body, if somebody has to judge it
+	unusable string  // why the whole body is not stored, by the checker's word
 
 	held     bool        // clients see nothing until it is known to be another response
 	patience *time.Timer // decides when the first byte takes long; nil with held
@@ -144,7 +148,7 @@ func (f *fill) run() {
 	}
 	f.describe(resp)
 	switch {
-	case f.stored != nil && resp.StatusCode == http.StatusNotModified:
+	case f.stored != nil && f.content == nil && resp.StatusCode == http.StatusNotModified:
 		f.notModified(resp)
 	case f.stored != nil && failsForNow(resp.StatusCode):
 		f.hand(refused, resp)
@@ -162,7 +166,8 @@ func (f *fill) describe(resp *http.Response) {
 // ask sends the canonical request, conditional when something is stored.
 func (f *fill) ask() (*http.Response, error) {
 	req := f.sent
-	if f.stored != nil {
+	if f.stored != nil && f.content == nil {
+		// With other methods than GET a condition that fails is 412, not 304.
 		req = f.sent.Clone(f.ctx)
 		addConditions(req, f.stored.rec)
 	}
@@ -228,7 +233,7 @@ func (f *fill) receive(resp *http.Response) bool {
 	if ok && f.noStore {
 		ok, why = false, "no-store"
 	}
-	claims := append(f.rule.claims(f.sent.URL, resp.Header), f.hints...)
+	claims := f.claims(resp.Header)
 	if ok && resp.StatusCode == http.StatusOK && f.rule.unproved(claims) {
 		ok, why = false, "unverified"
 	}
@@ -250,6 +255,7 @@ func (f *fill) receive(resp *http.Response) bool {
 	}
 	f.set = keyFields(f.rule, f.sent.Header, resp.Header)
 	f.common = storedHeader(resp.Header, f.rule, f.received)
+	f.begin(resp)
 	if f.spool == nil && !f.openSpool() {
 		f.why = "store-failure"
 		f.hand(unshared, resp)
@@ -304,8 +310,10 @@ func (f *fill) mayBeUnchanged() bool {
 func (f *fill) end(err error) {
 	if err == nil {
 		f.sum, f.whole, f.kept = f.spool.sum(), true, true
-		err = f.verify()
-		f.whole = err == nil
+		if err = f.checked(); err == nil {
+			err = f.verify()
+		}
+		f.whole, f.kept = err == nil, f.kept && f.unusable == ""
 	}
 	f.check.Close()
 	if err == nil {
@@ -385,7 +393,8 @@ func (f *fill) record() *record {
 	return &record{
 		kind: kindObject, status: f.status, url: target.String(), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
-		selectors: selectorsOf(f.set, f.sent.Header), partition: f.rule.Partition, verified: f.verified,
+		selectors: append(f.content.selectors(f.sent.Method), selectorsOf(f.set, f.sent.Header)...),
+		partition: f.rule.Partition, verified: f.verified,
 	}
 }
 
@@ -538,6 +547,9 @@ func (f *fill) add(p []byte) error {
 		f.spool.lose(errTooLarge)
 		f.c.oversize.note(f.primary, size, f.c.now())
 	}
+	if f.checker != nil {
+		_, _ = f.checker.Write(p) // which must not fail
+	}
 	err := f.spool.append(f.ctx, p)
 	if f.check != nil {
 		f.check.Write(p)
@@ -568,6 +580,9 @@ var errTooLarge = errors.New("too large to be stored")
 func (f *fill) unstored() string {
 	switch lost := f.spool.lostTo(); {
 	case lost == nil:
+		if _, done := f.spool.progress(); done { // and with it the judgement
+			return f.unusable
+		}
 		return ""
 	case errors.Is(lost, errTooLarge):
 		return "too-large"

@@ -16,6 +16,7 @@ const (
 	domainVariant   = "larder variant 1"
 	domainFlight    = "larder flight 1"
 	domainParts     = "larder parts 1"
+	domainContent   = "larder content 1"
 )
 
 // keyBuilder hashes a sequence of strings injectively: each goes in with its length
@@ -43,6 +44,24 @@ func primaryKey(u *url.URL, rule *Rule) store.Key {
 		b.add(domainPartition)
 		b.add(rule.Partition)
 	}
+	b.addTarget(u, rule)
+	return b.sum()
+}
+
+// contentKey is the primary key of a request with content.
+func contentKey(u *url.URL, rule *Rule, method string, content *Content) store.Key {
+	var space [512]byte
+	b := keyBuilder{buf: space[:0]}
+	b.add(domainContent)
+	b.add(rule.Partition)
+	b.add(method)
+	b.buf = append(b.buf, content.Key[:]...)
+	b.addTarget(u, rule)
+	return b.sum()
+}
+
+// addTarget adds the target URI in its normal form.
+func (b *keyBuilder) addTarget(u *url.URL, rule *Rule) {
 	scheme := strings.ToLower(u.Scheme)
 	b.add(scheme)
 	b.add(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."))
@@ -67,7 +86,6 @@ func primaryKey(u *url.URL, rule *Rule) store.Key {
 		b.add("?")
 		b.add(normalEscapes(query))
 	}
-	return b.sum()
 }
 
 // variantKey is the secondary key of RFC 9111, section 4.1: the primary key with the

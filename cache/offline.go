@@ -17,7 +17,7 @@ func (x *exchange) offline() bool { return x.rule.Offline || x.c.offline.Load() 
 // when it is disconnected; that this also goes for what must be revalidated is what
 // the operator asks for.
 func (x *exchange) serveOffline() error {
-	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead || x.forOrigin() {
+	if !x.answerable() || x.forOrigin() {
 		return x.offlineMiss()
 	}
 	for range maxRounds {

@@ -2,11 +2,15 @@ package cache
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 )
+
+// maxProof bounds how much is read of an answer to see whether it is a yes.
+const maxProof = 128 << 10
 
 // question is one that is being put to upstream: may a client have something? Clients
 // with the same credential wait for the same answer.
@@ -14,6 +18,7 @@ type question struct {
 	done   chan struct{}
 	status int
 	header http.Header
+	proof  bool // what a status below 400 means, unless the rule's RecheckProof says no
 	err    error
 }
 
@@ -53,7 +58,7 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 			return false, q.err
 		}
 		return false, x.relayStatus(q)
-	case q.status < 400:
+	case q.status < 400 && q.proof:
 		x.admit(claim, "allowed")
 		return true, nil
 	}
@@ -109,7 +114,8 @@ func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, er
 	}
 	resp, err := x.send(func(ctx context.Context) *http.Request {
 		req := ownRequest(ctx, x.r)
-		if s != nil && s.rec.etag != "" {
+		x.content.in(req)
+		if s != nil && s.rec.etag != "" && x.content == nil {
 			req.Header["If-None-Match"] = []string{s.rec.etag}
 			delete(req.Header, "If-Modified-Since")
 		}
@@ -118,14 +124,15 @@ func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, er
 	if err != nil {
 		return false, err
 	}
-	if s != nil && s.rec.etag != "" && resp.StatusCode == http.StatusNotModified && selects(s.rec, resp.Header, HTTP) {
+	if s != nil && s.rec.etag != "" && x.content == nil && resp.StatusCode == http.StatusNotModified && selects(s.rec, resp.Header, HTTP) {
 		resp.Body.Close()
 		x.admit(claim, "allowed")
 		return true, nil
 	}
-	if resp.StatusCode < 400 {
+	switch {
+	case resp.StatusCode < 400 && x.rule.RecheckProof == nil:
 		x.admit(claim, "allowed")
-	} else {
+	case resp.StatusCode >= 400:
 		x.c.metrics.rechecks.WithLabelValues("denied").Inc()
 	}
 	return false, x.relay(resp, cs)
@@ -184,8 +191,11 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 			q.err = err
 			return
 		}
+		q.status, q.header, q.proof = resp.StatusCode, endToEnd(resp.Header), true
+		if q.status < 400 && x.rule.RecheckProof != nil {
+			q.proof = q.status == http.StatusOK && x.rule.RecheckProof(resp.Header, io.LimitReader(resp.Body, maxProof))
+		}
 		resp.Body.Close()
-		q.status, q.header = resp.StatusCode, endToEnd(resp.Header)
 	})
 	if !started {
 		stop()

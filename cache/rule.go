@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"io"
+	"net/http"
 	"net/url"
 	"regexp"
 	"time"
@@ -118,6 +120,11 @@ type Rule struct {
 	// RecheckAt is where upstream is asked with GET about what RecheckScope matches: a
 	// request target, with $1 for a group. "": at the URL itself, with HEAD.
 	RecheckAt string
+	// RecheckProof judges a 200 at RecheckAt, of which it reads little: whether it is the
+	// yes that its status seems to say. Then nothing else is one, neither another status
+	// nor what upstream sends of what is to be stored. nil: any status below 400 is.
+	// It may be called by several goroutines at once.
+	RecheckProof func(header http.Header, body io.Reader) bool
 	// Digests find the digest of the body in the path of the target URI.
 	Digests []integrity.PathPattern
 	// Verify says what becomes of responses by the digest that they should have.

@@ -16,6 +16,10 @@ import (
 // client gets an error that says why.
 const heldBack = 64 << 10
 
+// heldEnd is how much waits for a Checker: enough that nobody takes a damaged body for a
+// whole one, and so little that it says on its way, as git's progress, is not late.
+const heldEnd = 4
+
 // A MismatchError says that a body has not a digest that it should have. It is not
 // stored, and whoever has a part of it does not get the rest.
 type MismatchError struct {
@@ -157,6 +161,15 @@ func proofOf(claims []integrity.Claim) string {
 	return strings.Join(texts, ", ")
 }
 
+// claims lists what is known of the digest of the body. What is known by URLs holds for
+// none that a request's content selects.
+func (f *fill) claims(h http.Header) []integrity.Claim {
+	if f.content != nil {
+		return integrity.HeaderClaims(h)
+	}
+	return append(f.rule.claims(f.sent.URL, h), f.hints...)
+}
+
 // expect gathers what the body of resp is to be held to.
 func (f *fill) expect(resp *http.Response, claims []integrity.Claim) {
 	f.check.Close()
@@ -164,8 +177,11 @@ func (f *fill) expect(resp *http.Response, claims []integrity.Claim) {
 	if resp.StatusCode == http.StatusOK {
 		f.check = f.rule.newCheck(claims, resp.Header)
 	}
-	if f.check != nil && len(f.check.Claims()) > 0 {
+	switch {
+	case f.check != nil && len(f.check.Claims()) > 0:
 		f.withheld = heldBack
+	case f.checker != nil:
+		f.withheld = heldEnd
 	}
 	f.spool.holdBack(f.withheld)
 }

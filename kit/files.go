@@ -35,6 +35,7 @@ type request struct {
 
 const (
 	text = "text/plain; charset=utf-8"
+	html = "text/html; charset=utf-8"
 	// RFC 8555, Section 9.1: certificates in PEM, and no more than that.
 	pemChain = "application/pem-certificate-chain"
 	pkcs12   = "application/x-pkcs12"
@@ -43,6 +44,8 @@ const (
 // files are those of the kit, in the order in which they are listed.
 func files() []file {
 	all := []file{
+		{path: "/", contentType: html, own: page("index", "larder at this address")},
+		{path: "/setup", contentType: html, own: page("setup", "What each tool needs")},
 		{path: "/ca.pem", contentType: pemChain, summary: "larder's root; during a rotation the new one and the old", shared: func(c *common) []byte { return c.ca }},
 		{path: "/ca.der", contentType: "application/pkix-cert", summary: "the root that signs, in DER", shared: func(c *common) []byte { return c.roots[0].Raw }},
 		{path: "/ca.p12", contentType: pkcs12, summary: "as ca.pem, as a PKCS #12 trust store; its password is changeit", shared: func(c *common) []byte { return c.caStore }},
@@ -50,6 +53,7 @@ func files() []file {
 		{path: "/truststore.p12", contentType: pkcs12, summary: "as bundle.pem, for JVMs; its password is changeit", shared: func(c *common) []byte { return c.store }},
 		{path: "/apt.conf", contentType: text, summary: "what APT_CONFIG names", own: aptSettings},
 		{path: "/wgetrc", contentType: text, summary: "what WGETRC names", own: wgetSettings},
+		{path: "/php.ini", contentType: text, summary: "for PHP's curl, in the folder that PHP_INI_SCAN_DIR names", own: phpSettings},
 	}
 	for _, format := range certs.Formats() {
 		all = append(all, file{path: "/env." + format, contentType: text, summary: "the environment, for " + format, own: environment(format)})
@@ -77,6 +81,10 @@ func (k *Kit) file(f file) http.Handler {
 		// RFC 9530, Section 3. It says that nothing was lost, not that nobody changed
 		// it: who can do the one can do the other.
 		h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+		if f.contentType == html {
+			h.Set("Content-Security-Policy", pagePolicy())
+			h.Set("Referrer-Policy", "no-referrer")
+		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 	})
 }
@@ -115,7 +123,7 @@ func (k *Kit) fail(w http.ResponseWriter, r *http.Request, err error) {
 func sums(r *request) ([]byte, error) {
 	var b bytes.Buffer
 	for _, f := range files() {
-		if f.path == r.URL.Path {
+		if f.path == r.URL.Path || f.contentType == html {
 			continue
 		}
 		body, err := r.kit.make(f, r.Request)

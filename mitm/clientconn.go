@@ -53,6 +53,9 @@ type clientConn struct {
 	// before those of the connection. Used by the one reader only.
 	replay []byte
 
+	// dialled is a dial to which the handler of CONNECT has yet to answer.
+	dialled *dialled
+
 	// framed is what an http.Server reads through, nil without one.
 	framed *framedReader
 }

@@ -39,9 +39,9 @@ type Entrance struct {
 	destination func(net.Conn) (netip.AddrPort, error)
 }
 
-// plain reports whether net/http can have connections as they are accepted.
-func (e *Entrance) plain() bool {
-	return e.Mode == policy.ListenProxy && len(e.Balancers) == 0
+// carries reports whether clients speak HTTP to the proxy.
+func (e *Entrance) carries() bool {
+	return e.Mode == policy.ListenProxy || e.Mode == policy.ListenTLSProxy
 }
 
 // isBalancer reports whether connections from an address must begin with a header.
@@ -60,7 +60,7 @@ func (s *Server) serveEntrance(l *listener, e *Entrance) error {
 	var serving, beginning sync.WaitGroup
 	serving.Go(func() { _ = s.proxy.Serve(front) }) // ends when front is closed
 	defer func() {
-		beginning.Wait()
+		s.awaitBeginning(&beginning, l)
 		_ = front.Close()
 		serving.Wait()
 	}()
@@ -73,22 +73,60 @@ func (s *Server) serveEntrance(l *listener, e *Entrance) error {
 			continue
 		}
 		c := conn.(*clientConn)
-		if !s.enter(&s.setups) {
-			_ = c.Close() // Shutdown has begun
+		if !s.enter(&s.setups) { // Shutdown has begun
+			s.admitLast(c, e, front)
 			continue
 		}
-		work := func() { // ends at the timeouts of what it reads, or hands over
-			defer s.setups.leave()
-			x := s.begin(c, "CONNECT", l.Addr().String())
-			x.Class = ClassTunnel
-			s.guarded(c, x, func() { s.admit(c, e, front, x) })
+		if e.carries() {
+			beginning.Add(1)
 		}
-		if e.Mode == policy.ListenProxy || e.Mode == policy.ListenTLSProxy {
-			beginning.Go(work)
-		} else {
-			go work() // nothing of it reaches front
+		go func() { // ends at the timeouts of what it reads, or with its tunnel
+			var rest func()
+			func() {
+				defer s.setups.leave()
+				if e.carries() {
+					defer beginning.Done() // what is left reaches front no more
+				}
+				x := s.begin(c, "CONNECT", l.Addr().String())
+				x.Class = ClassTunnel
+				s.guarded(c, x, func() { rest = s.admit(c, e, front, x) })
+			}()
+			if rest != nil {
+				rest()
+			}
+		}()
+	}
+}
+
+// awaitBeginning waits, when a listener is closed, for the connections that are on
+// their way to net/http. Who has said nothing yet is not waited for.
+func (s *Server) awaitBeginning(beginning *sync.WaitGroup, l *listener) {
+	done := make(chan struct{})
+	go func() { // ends when beginning does
+		beginning.Wait()
+		close(done)
+	}()
+	poll := time.NewTicker(overPoll)
+	defer poll.Stop()
+	for {
+		s.closeQuiet(l.pending)
+		select {
+		case <-done:
+			return
+		case <-poll.C:
 		}
 	}
+}
+
+// admitLast does with a connection that was accepted when Shutdown had begun what
+// can be done without waiting for it.
+func (s *Server) admitLast(c *clientConn, e *Entrance, front *handoff) {
+	if e.Mode == policy.ListenProxy && !e.isBalancer(c.asker.Addr) {
+		c.fresh.Store(true)
+		front.deliver(c)
+		return
+	}
+	_ = c.Close()
 }
 
 // acceptPause is how long to wait when the system has nothing to accept with.
@@ -110,28 +148,32 @@ func (s *Server) passes(err error) bool {
 	return errors.Is(err, syscall.ECONNABORTED)
 }
 
-// admit does with a new connection what its entrance asks for.
-func (s *Server) admit(c *clientConn, e *Entrance, front *handoff, x *exchange) {
-	carries := e.Mode == policy.ListenProxy || e.Mode == policy.ListenTLSProxy
-	if !carries && s.rules.Load().access.Required {
+// admit does with a new connection what its entrance asks for. What it returns, if
+// anything, is the rest of the connection's life.
+func (s *Server) admit(c *clientConn, e *Entrance, front *handoff, x *exchange) (rest func()) {
+	if !e.carries() && s.rules.Load().access.Required {
 		x.drop(c, errNoPlace)
-		return
+		return nil
 	}
 	if e.Mode.Transparent() {
 		s.serveRedirected(c, e, x)
-		return
+		return nil
 	}
 	c.fresh.Store(true) // Shutdown lets it make its request
 	if err := s.preamble(c, e, x); err != nil {
 		x.drop(c, err)
-		return
+		return nil
 	}
 	if e.Mode == policy.ListenSOCKS5 {
 		s.serveSOCKS(c, x)
-		return
+		return nil
 	}
 	x.release() // its requests tell
-	front.deliver(c)
+	rest, took := s.early(c)
+	if !took {
+		front.deliver(c)
+	}
+	return rest
 }
 
 // preamble reads what comes before the proxy protocol proper.

@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -102,6 +103,7 @@ type fakeCache struct {
 	mu       sync.Mutex
 	rules    []*cache.Rule
 	dropped  []string
+	contents []*cache.Content
 	fail     error         // returned before anything is written
 	serve    http.Handler  // answers instead of upstream
 	after    error         // returned once the response is out
@@ -131,6 +133,15 @@ func (f *fakeCache) Serve(w http.ResponseWriter, r *http.Request, rule *cache.Ru
 	w.WriteHeader(res.StatusCode)
 	n, err := io.Copy(w, res.Body)
 	return cache.Outcome{Status: res.StatusCode, Bytes: n, UpstreamBytes: n, CacheStatus: "larder; fwd=uri-miss"}, err
+}
+
+func (f *fakeCache) ServeContent(w http.ResponseWriter, r *http.Request, rule *cache.Rule, content *cache.Content) (cache.Outcome, error) {
+	f.mu.Lock()
+	f.contents = append(f.contents, content)
+	f.mu.Unlock()
+	out := r.WithContext(r.Context())
+	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(content.Bytes)), int64(len(content.Bytes))
+	return f.Serve(w, out, rule)
 }
 
 func (f *fakeCache) InvalidateUnder(u *url.URL, _ *cache.Rule) {

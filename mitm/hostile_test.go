@@ -252,7 +252,8 @@ var hostileHTTP2 = []struct {
 	// net/http tells nobody; it is served as what the connection is for, over https.
 	{"http over TLS", [][2]string{{":scheme", "http"}}, nil, "204"},
 	{"a pseudo field nobody knows", [][2]string{{":x", "1"}}, nil, "PROTOCOL_ERROR"},
-	{"an extended CONNECT that was not offered", [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}}, nil, "PROTOCOL_ERROR"},
+	{"an extended CONNECT for what is not carried", [][2]string{{":method", "CONNECT"}, {":protocol", "connect-udp"}}, nil, "501"},
+	{"a protocol without CONNECT", [][2]string{{":protocol", "websocket"}}, nil, "400"},
 	{"a method that is no token", [][2]string{{":method", "GE T"}}, nil, "400"},
 }
 

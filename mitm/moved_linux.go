@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// kernelTimes: sinceMoved knows of every TCP connection.
+const kernelTimes = true
+
 // sinceMoved asks the kernel how long ago data last came or went on a TCP
 // connection; other connections do not know.
 func sinceMoved(c net.Conn) (time.Duration, bool) {

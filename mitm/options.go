@@ -33,6 +33,8 @@ type Policy interface {
 	ConnectUnnamed(c policy.Client, address netip.Addr, port int) policy.Decision
 	// Classify decides on a client's request by its absolute target URI.
 	Classify(c policy.Client, method string, u *url.URL) policy.Decision
+	// ClassifyBody is Classify for a request whose body was read.
+	ClassifyBody(c policy.Client, method string, u *url.URL, body policy.RequestBody) policy.Decision
 	// Storing lists the rules under which responses from the host of u may be stored.
 	Storing(u *url.URL) []*policy.Rule
 	// MayTunnel reports whether no request of the client to host and port can be
@@ -40,12 +42,14 @@ type Policy interface {
 	MayTunnel(c policy.Client, host string, port int) bool
 }
 
-// Cache answers GET and HEAD from what is stored, or stores the answer.
+// Cache answers requests from what is stored, or stores the answer.
 type Cache interface {
 	// Serve writes the response to r, whose URL is the absolute target URI. An
 	// error with a zero Outcome.Status means that nothing was written; with
 	// another status, that the response broke off.
 	Serve(w http.ResponseWriter, r *http.Request, rule *cache.Rule) (cache.Outcome, error)
+	// ServeContent is Serve for a request whose content is part of the key.
+	ServeContent(w http.ResponseWriter, r *http.Request, rule *cache.Rule, content *cache.Content) (cache.Outcome, error)
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)

@@ -43,7 +43,12 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	hints := &informational{w: w, continues: expectsContinue(r)}
 	out = out.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: hints.write}))
 	stall.begin()
-	res, err := s.options.Upstream.RoundTrip(out)
+	extended := extendedOf(r)
+	carry := s.options.Upstream.RoundTrip
+	if extended != nil {
+		carry = s.options.Upstream.extend
+	}
+	res, err := carry(out)
 	stall.end()
 	hints.end()
 	if err != nil {
@@ -52,16 +57,23 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	}
 	defer res.Body.Close()
 	s.invalidate(out, res, x)
-	if res.StatusCode == http.StatusSwitchingProtocols {
+	switching := res.StatusCode == http.StatusSwitchingProtocols
+	if extended == nil && switching {
 		s.upgrade(w, out, res, x)
 		return
 	}
-	removeHopByHop(res.Header)
+	if extended == nil || !switching && res.StatusCode/100 != 2 { // the rest extend has to see as it came
+		removeHopByHop(res.Header)
+	}
 	if rule.response != nil {
 		if err := rule.response.ModifyResponse(res); err != nil {
 			x.reject(w, r, fmt.Errorf("change response header by rule %q: %w", rule.name, err))
 			return
 		}
+	}
+	if extended != nil && (switching || res.StatusCode/100 == 2) {
+		s.extend(w, res.Request, res, extended, x)
+		return
 	}
 	if r.Method != http.MethodHead {
 		x.wantsDigest(res.StatusCode)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"larder/cache"
 	"larder/policy"
 )
 
@@ -56,10 +57,14 @@ func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 // out whose it is if identify is true.
 func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify bool) {
 	recoverExpect(r)
+	r, unknown := unextended(r)
 	c := connOf(r.Context())
 	x := s.begin(c, r.Method, "")
 	defer x.finish()
 	target, err := targetOf(r, c.authority)
+	if err == nil && unknown != nil {
+		err = unknown
+	}
 	if err == nil && c.misnamed != "" {
 		err = &misdirectedError{got: c.misnamed, want: c.authority.String(), what: "server name"}
 	}
@@ -84,17 +89,29 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify b
 // answer carries out what rules say of a request for target.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL, rules *ruleset, x *exchange) {
 	decision := rules.policy.Classify(x.who, r.Method, target)
+	body, err := s.bodyFor(decision.Rule, r)
+	if err != nil {
+		x.reject(w, r, err)
+		return
+	}
+	if body != nil {
+		defer s.giveBack(body)
+		decision = rules.policy.ClassifyBody(x.who, r.Method, target, body.kind)
+	}
 	rule := rules.of(decision)
 	x.decided(decision, rule)
 	if decision.Action == policy.Deny {
 		x.reject(w, r, &deniedError{rule.name})
 		return
 	}
-	if s.serveReady(w, r, decision, rule, x) {
+	if extendedOf(r) == nil && s.serveReady(w, r, decision, rule, x) {
 		return
 	}
 	upgrade := upgradeOf(r.ProtoMajor, r.Header)
-	cached := decision.Action.Stores() && rule.cache != nil && storable(r, upgrade)
+	if e := extendedOf(r); e != nil {
+		upgrade = e.protocol
+	}
+	cached := decision.Action.Stores() && rule.cache != nil && (rule.body != policy.BodyUnread || storable(r, upgrade))
 	var out *http.Request
 	if cached && rule.request == nil && endsHere(r.Header) {
 		out = forwarded(r, target, r.Header) // the cache changes no header
@@ -108,7 +125,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		}
 	}
 	if cached {
-		s.serveCached(w, out, rule, x)
+		s.serveCached(w, out, rule, body, x)
 		return
 	}
 	if x.offline || rule.cache != nil && rule.cache.Offline {
@@ -184,7 +201,7 @@ func (s *Server) mayBeReady(d policy.Decision, rule *rule) bool {
 }
 
 // serveCached lets the cache answer.
-func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rule, x *exchange) {
+func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rule, body *content, x *exchange) {
 	to := w
 	if rule.response != nil {
 		to = &modifyingWriter{ResponseWriter: w, request: out, modifier: rule.response}
@@ -195,7 +212,14 @@ func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rul
 	if x.offline {
 		use = rule.offline
 	}
-	o, err := s.options.Cache.Serve(to, out, use)
+	var o cache.Outcome
+	var err error
+	if rule.body != policy.BodyUnread {
+		out, as := body.question(rule.body, out)
+		o, err = s.options.Cache.ServeContent(to, out, use, as)
+	} else {
+		o, err = s.options.Cache.Serve(to, out, use)
+	}
 	x.told(o)
 	switch {
 	case err == nil:

@@ -33,6 +33,7 @@ type rule struct {
 	name     string
 	cache    *cache.Rule
 	offline  *cache.Rule // the same without upstream
+	body     policy.RequestBody
 	request  martian.RequestModifier
 	response martian.ResponseModifier
 }
@@ -70,7 +71,7 @@ func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
 }
 
 func newRule(p *policy.Rule) *rule {
-	r := &rule{name: p.Name, cache: newCacheRule(p)}
+	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody}
 	if r.cache != nil {
 		offline := *r.cache
 		offline.Offline = true
@@ -118,6 +119,7 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		RecheckTTL:           p.RecheckTTL,
 		RecheckScope:         p.RecheckScope,
 		RecheckAt:            p.RecheckAt,
+		RecheckProof:         recheckProof(p.RecheckAt),
 		Digests:              pathDigests(p.Digest),
 		Verify:               verify(p.Verify),
 		Index:                indexOf(p),

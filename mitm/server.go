@@ -32,6 +32,9 @@ type Server struct {
 	ready   readyCache // nil: the Cache has no such answers
 	buffers sync.Pool  // of *[]byte, copyBuffer long
 	gathers sync.Pool  // of *[]byte, gatherSize long
+	heads   sync.Pool  // of *[earlyBuffer]byte
+	// contents is how much more may be held of request bodies that are read whole.
+	contents allowance
 
 	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
 	base   context.Context
@@ -80,8 +83,10 @@ func New(o Options) (*Server, error) {
 	}
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
+	s.contents.give(maxContents)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
+	s.heads.New = func() any { return new([earlyBuffer]byte) }
 	s.SetPolicyAndAccess(o.Policy, o.Access)
 	s.tls = s.tlsConfig()
 	s.proxy = s.newHTTPServer(s.serveProxy, false)
@@ -172,12 +177,7 @@ func (s *Server) serve(l net.Listener, e *Entrance, observe func(Exchange), r *R
 	defer s.forgetListener(accepting)
 	s.options.Upstream.Refuse(l.Addr())
 	defer s.options.Upstream.unrefuse(l.Addr())
-	var err error
-	if e.plain() {
-		err = s.proxy.Serve(accepting)
-	} else {
-		err = s.serveEntrance(accepting, e)
-	}
+	err := s.serveEntrance(accepting, e)
 	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err // of accepting: the caller is to know now
 	}
@@ -219,6 +219,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if first {
 		close(s.stop)
 	}
+	// Before the listeners go, so that who sees them gone gets answers that say so.
+	s.proxy.SetKeepAlivesEnabled(false)
+	s.opened.SetKeepAlivesEnabled(false)
 	for _, l := range listeners {
 		_ = l.Close() // Serve returns when it is
 	}
@@ -248,7 +251,6 @@ func (s *Server) drain(ctx context.Context) error {
 	var both sync.WaitGroup
 	var openedErr error
 	both.Go(func() { // ends when ctx does
-		s.opened.SetKeepAlivesEnabled(false) // before the setups, which may take their time
 		soon, cancel := context.WithTimeout(ctx, s.options.HandshakeTimeout)
 		defer cancel()
 		_ = s.setups.drain(soon) // whoever is late is closed by handoff
@@ -275,7 +277,6 @@ const (
 // net/http's own Shutdown has begun it hangs up on every request of HTTP/1 that
 // it reads, so clients that have connected get to make theirs before.
 func (s *Server) drainServer(ctx context.Context, h *http.Server) error {
-	h.SetKeepAlivesEnabled(false)
 	grace, cancel := context.WithTimeout(ctx, freshGrace)
 	defer cancel()
 	poll := time.NewTicker(freshPoll)

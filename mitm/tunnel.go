@@ -164,9 +164,15 @@ func reset(c net.Conn) {
 
 // kernelKnows reports whether the kernel keeps the time of both connections.
 func (r *relay) kernelKnows() bool {
-	_, client := sinceMoved(r.client)
-	_, origin := sinceMoved(r.origin)
-	return client && origin
+	for _, c := range []net.Conn{r.client, r.origin} {
+		if _, tcp := c.(*net.TCPConn); tcp && kernelTimes {
+			continue // known without a system call
+		}
+		if _, known := sinceMoved(c); !known {
+			return false
+		}
+	}
+	return true
 }
 
 // left is how much of the idle time is left.

@@ -105,6 +105,9 @@ type Upstream struct {
 	origins []*origin
 	rest    *origin // of hosts that origins does not name
 
+	// plainOnly are origins without extended CONNECT.
+	plainOnly addresses
+
 	mu       sync.Mutex // guards the rest
 	carriers map[way]*carrier
 }

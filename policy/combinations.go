@@ -30,6 +30,7 @@ func (d *ruleDecoder) combinations() {
 	d.quota()
 	d.recheckKeys()
 	d.integrity()
+	d.bodyKeys()
 	d.broadHosts()
 }
 
@@ -67,7 +68,7 @@ func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
 		for _, key := range []string{
 			"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill",
-			"authorized", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger",
+			"authorized", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger", "request_body",
 		} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)
@@ -75,6 +76,9 @@ func (d *ruleDecoder) cachingKeys() {
 		return
 	}
 	for _, m := range d.rule.Methods {
+		if d.rule.RequestBody != BodyUnread {
+			break // bodyKeys says which
+		}
 		if m != "GET" && m != "HEAD" {
 			d.complain("methods", "leave methods out: what is neither GET nor HEAD is passed anyway",
 				"method %s cannot be stored, so it makes no sense under action %s", m, d.rule.Action)

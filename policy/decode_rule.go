@@ -96,6 +96,7 @@ func (d *ruleDecoder) fields() []field {
 		{"hosts", d.hosts},
 		{"ports", d.ports},
 		{"methods", func(v *yaml.Node) { r.Methods = d.list(v, "methods", checkMethod) }},
+		{"request_body", d.requestBody},
 		{"paths", d.paths},
 		{"clients", d.clients},
 		{"users", d.users},

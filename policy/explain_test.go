@@ -94,6 +94,23 @@ rules:
     hosts: ["shelf.test"]
     action: revalidate
     authorized: public
+  - name: packs
+    hosts: ["repos.test"]
+    methods: [POST]
+    paths: ["/**/git-upload-pack"]
+    request_body: git-fetch
+    action: immutable
+    ttl: 24h
+  - name: refs
+    hosts: ["repos.test"]
+    methods: [POST]
+    request_body: git-refs
+    action: revalidate
+  - name: queries
+    hosts: ["repos.test"]
+    methods: [QUERY]
+    request_body: any
+    action: revalidate
 `
 
 func TestExplain(t *testing.T) {
@@ -126,6 +143,8 @@ func TestExplain(t *testing.T) {
 		"GET https://team.test/x 10.2.0.1 alice",
 		"GET https://team.test/x 10.2.0.1 carol",
 		"GET https://team.test/public/x 10.2.0.1 carol",
+		"POST https://repos.test/a/b.git/git-upload-pack",
+		"GET https://repos.test/a/b.git/git-upload-pack",
 	} {
 		words := strings.Fields(r)
 		method, url := words[0], words[1]

@@ -21,8 +21,14 @@ type Rule struct {
 	// Ports lists ports of the target. Empty: any.
 	Ports []int `yaml:"ports"`
 	// Methods lists request methods. Empty: any. A caching action stores
-	// answers to GET and HEAD alone; other methods under it are passed.
+	// answers to GET and HEAD alone, and with RequestBody those to the methods listed;
+	// other methods under it are passed.
 	Methods []string `yaml:"methods"`
+	// RequestBody makes the rule one for questions that are asked with a body of that
+	// kind, which is part of the key: any, git-fetch (asks git-upload-pack for objects
+	// by name) or git-refs (asks it which refs there are). Other requests match other
+	// rules. Absent: bodies make no difference.
+	RequestBody RequestBody `yaml:"request_body"`
 	// Paths lists path patterns, matched on the path as sent, before the query:
 	// globs (* inside a segment, ** across, {a,b}) or, beginning with ^, RE2.
 	// Empty: any path. Those of a deny rule match the path also decoded, however
@@ -154,6 +160,7 @@ const (
 	wrongMethod
 	wrongPath
 	dotSegments
+	wrongBody
 )
 
 // mismatch compares everything but the host.
@@ -169,6 +176,9 @@ func (r *Rule) mismatch(q *request) mismatch {
 	}
 	if len(r.Methods) > 0 && !slices.Contains(r.Methods, q.method) {
 		return wrongMethod
+	}
+	if !r.RequestBody.admits(q.body) {
+		return wrongBody
 	}
 	if len(r.paths) == 0 {
 		return matches

@@ -93,7 +93,7 @@ wanted() {
 }
 
 prepare() {
-    LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+    LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     export LC_ALL PATH
     umask 022
     for tool in awk sed sha256sum base64 mktemp readlink; do

@@ -97,6 +97,21 @@ update_store() {
     [ -n "$UPDATE" ] || return 0
     # shellcheck disable=SC2086 # words
     run $UPDATE || warn "$UPDATE failed: run it yourself${R:+, in $R}"
+    orphans
+}
+
+# orphans: links to anchors that went, which Debian's tool leaves where nothing came.
+# First those that lead there, then those of hashed names that lead to these.
+orphans() {
+    for names in 'larder-*.pem' '*.[0-9]'; do
+        for path in "$R"/etc/ssl/certs/$names; do
+            [ -L "$path" ] || continue
+            real "${path#"$R"}"
+            case $(readlink "$path") in
+            larder-* | "$ANCHORS"/larder-*) [ -e "$R$P" ] || rm -f "$path" ;;
+            esac
+        done
+    done
 }
 
 # put_bundle: all roots, for those who read no other. A link to the system's own
