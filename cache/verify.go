@@ -167,7 +167,8 @@ func (f *fill) claims(h http.Header) []integrity.Claim {
 	if f.content != nil {
 		return integrity.HeaderClaims(h)
 	}
-	return append(f.rule.claims(f.sent.URL, h), f.hints...)
+	claims := append(f.rule.claims(f.sent.URL, h), f.c.learnt(f.sent.URL, f.rule)...)
+	return append(claims, f.hints...)
 }
 
 // expect gathers what the body of resp is to be held to.
@@ -183,6 +184,11 @@ func (f *fill) expect(resp *http.Response, claims []integrity.Claim) {
 	case f.checker != nil:
 		f.withheld = heldEnd
 	}
+	f.dismiss()
+	if f.teaches() {
+		f.lesson = f.attend()
+		f.withheld = max(f.withheld, heldEnd)
+	}
 	f.spool.holdBack(f.withheld)
 }
 
@@ -197,5 +203,8 @@ func (f *fill) verify() error {
 	}
 	found := f.c.settle(f.check.Finish(f.sum, body), f.rule, f.sent.URL, f.log)
 	f.verified, f.kept = found.verified, found.unstored == ""
-	return found.err
+	if found.err != nil {
+		return found.err
+	}
+	return f.late()
 }

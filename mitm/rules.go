@@ -186,7 +186,7 @@ func indexOf(p *policy.Rule) *cache.Index {
 	if p.Index == "" {
 		return nil
 	}
-	return &cache.Index{Kind: p.Index, Vouches: p.Vouches}
+	return &cache.Index{Kind: p.Index, Vouches: p.Vouches, Hosts: p.VouchedHosts()}
 }
 
 // partition names what is fetched with changes to the request header, so that it is
