@@ -435,7 +435,7 @@ rules:
 	if got := r.VouchedHosts(); !slices.Equal(got, []string{"x.more.test", "y.more.test"}) {
 		t.Errorf("VouchedHosts = %q", got)
 	}
-	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("a.test") {
+	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("b.test") {
 		t.Error("Vouches goes by something else than vouches_for")
 	}
 }
