@@ -44,7 +44,7 @@ func (c *Cache) Ready(target *url.URL, rule *Rule) (Ready, bool) {
 		return Ready{}, false
 	}
 	hot, ok := c.store.Hot(primaryKey(target, rule))
-	if !ok {
+	if !ok || rule.MaxObject > 0 && int64(len(hot.Body())) > rule.MaxObject {
 		return Ready{}, false
 	}
 	v, err := hot.Value(decodeShared)

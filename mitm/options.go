@@ -8,12 +8,15 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"larder/cache"
+	"larder/curation"
 	"larder/policy"
+	"larder/wheels"
 )
 
 // Certificates gives leaves for the hosts whose TLS larder opens.
@@ -53,6 +56,17 @@ type Cache interface {
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)
+	// NoteRedirect is told of upstream's redirects to requests that are passed.
+	NoteRedirect(from *url.URL, status int, header http.Header)
+}
+
+// Wheels are what is added to indexes of PyPI. *wheels.Store is one.
+type Wheels interface {
+	curation.Overlay
+	// Find returns a wheel by its SHA-256 in hex and its file name, or fs.ErrNotExist.
+	Find(digest, file string) (*wheels.Wheel, error)
+	// Content opens it, or its METADATA.
+	Content(w *wheels.Wheel, metadata bool) (*os.File, error)
 }
 
 // Options configures a Server. The first four fields are required.
@@ -68,6 +82,14 @@ type Options struct {
 	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
 	// which. Access is not asked. nil: 404 with a short text.
 	Origin http.Handler
+	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
+	// is; log and metrics say so all the same.
+	Distrust DistrustObserver
+	// Wheels are added to indexes where the policy says so. nil: none.
+	Wheels Wheels
+	// Fetched is told of every file that a client got whole under a rule with registry
+	// pypi, before the exchange ends: it must be quick. nil: nobody is.
+	Fetched func(target *url.URL)
 	// Logger gets one record per request or tunnel at its end, and failures.
 	// nil: none.
 	Logger *slog.Logger

@@ -104,6 +104,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		x.reject(w, r, &deniedError{rule.name})
 		return
 	}
+	if rules.curator != nil && rule.registry != "" && s.curate(w, r, target, rules, rule, decision, x) {
+		return
+	}
 	if extendedOf(r) == nil && s.serveReady(w, r, decision, rule, x) {
 		return
 	}
@@ -125,7 +128,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		}
 	}
 	if cached {
-		s.serveCached(w, out, rule, body, x)
+		s.serveCached(w, out, rules, rule, body, x)
 		return
 	}
 	if x.offline || rule.cache != nil && rule.cache.Offline {
@@ -197,11 +200,11 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, d policy.Dec
 // more than a look into memory: nothing of it or the answer is to be changed.
 func (s *Server) mayBeReady(d policy.Decision, rule *rule) bool {
 	return s.ready != nil && d.Action == policy.Immutable &&
-		rule.cache != nil && rule.request == nil && rule.response == nil
+		rule.cache != nil && rule.request == nil && rule.response == nil && !rule.curated
 }
 
 // serveCached lets the cache answer.
-func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rule, body *content, x *exchange) {
+func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rules *ruleset, rule *rule, body *content, x *exchange) {
 	to := w
 	if rule.response != nil {
 		to = &modifyingWriter{ResponseWriter: w, request: out, modifier: rule.response}
@@ -211,6 +214,9 @@ func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rul
 	use := rule.cache
 	if x.offline {
 		use = rule.offline
+	}
+	if use.FollowRedirects {
+		out = out.WithContext(cache.WithHops(out.Context(), rules.hops(x.who)))
 	}
 	var o cache.Outcome
 	var err error

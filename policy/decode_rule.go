@@ -98,6 +98,13 @@ func (d *ruleDecoder) fields() []field {
 		{"methods", func(v *yaml.Node) { r.Methods = d.list(v, "methods", checkMethod) }},
 		{"request_body", d.requestBody},
 		{"paths", d.paths},
+		{"query", func(v *yaml.Node) {
+			r.Query = d.list(v, "query", func(s string) *valueError {
+				term, err := parseQueryTerm(s)
+				r.query = append(r.query, term)
+				return err
+			})
+		}},
 		{"clients", d.clients},
 		{"users", d.users},
 		{"action", d.action},
@@ -115,6 +122,10 @@ func (d *ruleDecoder) fields() []field {
 		{"fill_ranges", func(v *yaml.Node) { d.flag(v, "fill_ranges", &r.FillRanges) }},
 		{"finish_fill", d.finishFill},
 		{"authorized", d.authorized},
+		{"signed_by", d.signedBy},
+		{"key", d.key},
+		{"redirects", d.redirects},
+		{"validate", d.validate},
 		{"recheck_ttl", func(v *yaml.Node) { d.duration(v, "recheck_ttl", &r.RecheckTTL) }},
 		{"recheck_scope", d.recheckScope},
 		{"recheck_at", d.recheckAt},
@@ -123,6 +134,7 @@ func (d *ruleDecoder) fields() []field {
 		{"index", d.indexKind},
 		{"vouches_for", d.vouchesFor},
 		{"ledger", d.ledger},
+		{"registry", d.registry},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}
@@ -133,11 +145,15 @@ func (d *ruleDecoder) name(v *yaml.Node) {
 	if !ok {
 		return
 	}
-	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+	if !validName(s) {
 		d.problem(v, d.context, "", "name %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
 		return
 	}
 	d.rule.Name = s
+}
+
+func validName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
 // list reads a list of strings that, if it is there, must say something: an
@@ -243,6 +259,18 @@ func checkUser(s string) *valueError {
 		return badValue(`list the names, or write "*" alone for everybody who has one`, "%q: a name of a user is no pattern", s)
 	}
 	return nil
+}
+
+func (d *ruleDecoder) registry(v *yaml.Node) {
+	s, ok := d.text(v, d.context, "registry")
+	if !ok {
+		return
+	}
+	if err := checkRegistry(s); err != nil {
+		d.bad(v, d.context, "registry", err)
+		return
+	}
+	d.rule.Registry = Registry(s)
 }
 
 func (d *ruleDecoder) action(v *yaml.Node) {

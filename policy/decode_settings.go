@@ -46,6 +46,8 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 		{"default", func(v *yaml.Node) { d.defaultAction(v, &s.Default) }},
 		{"default_mode", func(v *yaml.Node) { d.mode(v, "", "default_mode", &s.DefaultMode); defaultMode = v }},
 		{"auth", func(v *yaml.Node) { s.Auth = d.auth(v) }},
+		{"curation", func(v *yaml.Node) { s.Curation = d.curation(v) }},
+		{"wheels", func(v *yaml.Node) { d.wheels(v, &s.Wheels) }},
 		{"presets", func(v *yaml.Node) { f.presets = d.presetChoice(v, presetNames) }},
 		{"rules", func(v *yaml.Node) { f.rules = d.rules(v, "") }},
 	})
@@ -112,6 +114,13 @@ func (d *decoder) store(n *yaml.Node, s *Store) {
 			}
 		}},
 		{"on_failure", func(v *yaml.Node) { d.onFailure(v, &s.OnFailure) }},
+	})
+}
+
+func (d *decoder) wheels(n *yaml.Node, w *Wheels) {
+	d.mapping(n, "wheels", "wheels", []field{
+		{"overlay", func(v *yaml.Node) { d.boolean(v, "wheels", "overlay", &w.Overlay) }},
+		{"max_size", func(v *yaml.Node) { d.size(v, "wheels", "max_size", &w.MaxSize) }},
 	})
 }
 

@@ -48,6 +48,10 @@ type Settings struct {
 	DefaultMode Mode `yaml:"default_mode"`
 	// Auth says how clients prove who they are. Absent: nil, and nobody is asked.
 	Auth *Auth `yaml:"auth"`
+	// Curation says which packages of registries may be had. Absent: all.
+	Curation []*Curation `yaml:"curation"`
+	// Wheels are those that "larder wheels" has built or was given.
+	Wheels Wheels `yaml:"wheels"`
 	// Presets names the presets in effect, in order; in the file also all or
 	// none. Absent: all.
 	Presets []string `yaml:"presets"`
@@ -97,6 +101,15 @@ type Limits struct {
 	// network of 64 bits; more are answered 429 and closed. Absent: 0, which is half
 	// of all, and any number from loopback.
 	ConnectionsPerClient int `yaml:"connections_per_client"`
+}
+
+// Wheels are Python wheels of the operator's own, for packages that publish none.
+type Wheels struct {
+	// Overlay adds them to the indexes of rules with registry pypi. Absent: false.
+	Overlay bool `yaml:"overlay"`
+	// MaxSize is the most that they may take on disk together, in bytes; in the file a
+	// size such as 10GiB. Absent: 10GiB.
+	MaxSize int64 `yaml:"max_size"`
 }
 
 // Store bounds what is kept.
@@ -183,5 +196,6 @@ func defaultSettings() Settings {
 		Upstream: defaultUpstream(),
 		Kit:      Kit{Enabled: true},
 		Default:  Tunnel,
+		Wheels:   Wheels{MaxSize: 10 << 30},
 	}
 }

@@ -16,15 +16,28 @@ var mayImport = map[string]struct {
 	packages []string // nil: none
 	why      string
 }{
-	"ca":                  {nil, "an authority knows nothing of proxies; it can be read, tested and replaced alone"},
-	"ca/remote":           {[]string{"ca"}, "the network between an authority and the one that has its root"},
-	"certs":               {nil, "what a node trusts is made of PEM and names, whoever signed"},
-	"policy":              {nil, "a request in, a decision out; the one place that every other may ask"},
-	"auth":                {nil, "who is a client: files of hashes and certificates, whoever asks"},
-	"git":                 {nil, "a protocol read from bytes; whoever carries them"},
-	"cache/store":         {nil, "keys, metadata and bytes; HTTP is the cache's business"},
-	"cache/integrity":     {nil, "digests of bodies, whoever keeps them"},
-	"cache/digests":       {[]string{"cache/integrity"}, "digests by key in a file; whose they are does not matter"},
+	"ca":              {nil, "an authority knows nothing of proxies; it can be read, tested and replaced alone"},
+	"ca/remote":       {[]string{"ca"}, "the network between an authority and the one that has its root"},
+	"certs":           {nil, "what a node trusts is made of PEM and names, whoever signed"},
+	"policy":          {[]string{"registry/pypi", "registry/npm"}, "a request in, a decision out; the one place that every other may ask. How registries write versions it need not know"},
+	"auth":            {nil, "who is a client: files of hashes and certificates, whoever asks"},
+	"git":             {nil, "a protocol read from bytes; whoever carries them"},
+	"cache/store":     {nil, "keys, metadata and bytes; HTTP is the cache's business"},
+	"cache/integrity": {nil, "digests of bodies, whoever keeps them"},
+	"cache/digests":   {[]string{"cache/integrity"}, "digests by key in a file; whose they are does not matter"},
+	"cache":           {[]string{"cache/store", "cache/integrity", "cache/digests", "registry/indexes"}, "HTTP caching over a store; rules come in as values of its own"},
+	"mitm":            {[]string{"ca", "curation", "wheels", "policy", "cache", "cache/store", "cache/integrity", "git"}, "joins the leaves through interfaces that it declares"},
+	"admin":           {nil, "sees larder through interfaces that it declares"},
+	"kit":             {[]string{"certs"}, "answers over HTTP with what certs makes; who listens is another's business"},
+	"doctor":          {nil, "what is known of clients, whoever has found it out"},
+	"firewall":        {nil, "text for nft; it changes nothing and knows no larder"},
+	"daemon":          {nil, "hosts any proxy; cmd gives it one"},
+
+	"wheels":              {[]string{"registry/pypi"}, "a folder of wheels and what pip makes of source distributions; what indexes make of them is for others"},
+	"curation":            {[]string{"policy", "registry/pypi", "registry/npm", "registry/rawjson", "wheels"}, "indexes in and out, and verdicts; nothing is fetched, nobody is answered"},
+	"registry/rawjson":    {nil, "JSON taken apart and put together; whose it is does not matter"},
+	"registry/pypi":       {[]string{"registry/rawjson"}, "an index read and written; who asked for it and why is for others"},
+	"registry/npm":        {[]string{"registry/rawjson"}, "an index read and written; who asked for it and why is for others"},
 	"registry/compressed": {nil, "files unpacked, whatever is in them"},
 	"registry/jsonstream": {nil, "JSON of any length, whatever it says"},
 	"registry/checksums":  {[]string{"cache/integrity"}, "a file of checksums taken apart; where it came from does not matter"},
@@ -38,14 +51,8 @@ var mayImport = map[string]struct {
 	"registry/rubygems":   {[]string{"cache/integrity"}, "an index taken apart; where it came from does not matter"},
 	"registry/indexes": {[]string{
 		"cache/integrity", "registry/compressed", "registry/checksums", "registry/conda", "registry/crates", "registry/debian", "registry/gosum",
-		"registry/helm", "registry/nix", "registry/npm", "registry/pypi", "registry/rpm", "registry/rubygems",
+		"registry/helm", "registry/jsonstream", "registry/nix", "registry/rpm", "registry/rubygems",
 	}, "which package reads which index; what is done with the digests is the cache's business"},
-	"cache":    {[]string{"cache/store", "cache/integrity", "cache/digests", "registry/indexes"}, "HTTP caching over a store; rules come in as values of its own"},
-	"mitm":     {[]string{"ca", "policy", "cache", "cache/store", "cache/integrity", "git"}, "joins the leaves through interfaces that it declares"},
-	"admin":    {nil, "sees larder through interfaces that it declares"},
-	"kit":      {[]string{"certs"}, "answers over HTTP with what certs makes; who listens is another's business"},
-	"firewall": {nil, "text for nft; it changes nothing and knows no larder"},
-	"daemon":   {nil, "hosts any proxy; cmd gives it one"},
 }
 
 // forbiddenStandard are packages of the standard library that some must not

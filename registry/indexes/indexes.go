@@ -18,8 +18,6 @@ import (
 	"larder/registry/gosum"
 	"larder/registry/helm"
 	"larder/registry/nix"
-	"larder/registry/npm"
-	"larder/registry/pypi"
 	"larder/registry/rpm"
 	"larder/registry/rubygems"
 )
@@ -158,14 +156,14 @@ func (p place) below(root string, yield Yield) func(string, integrity.Digest) er
 }
 
 func readNPM(_ *Reader, in *Index, at place, yield Yield) error {
-	return npm.Digests(in.Body, at.links(yield))
+	return npmDigests(in.Body, at.links(yield))
 }
 
 func readPyPI(_ *Reader, in *Index, at place, yield Yield) error {
 	if strings.Contains(in.ContentType, "json") {
-		return pypi.DigestsJSON(in.Body, at.links(yield))
+		return pypiJSON(in.Body, at.links(yield))
 	}
-	return pypi.DigestsHTML(in.Body, at.links(yield))
+	return pypiHTML(in.Body, at.links(yield))
 }
 
 func wantsDebian(p string) bool {

@@ -1,4 +1,4 @@
-package pypi
+package indexes
 
 import (
 	"errors"
@@ -16,10 +16,10 @@ import (
 // maxTag bounds what is held of an HTML page at once.
 const maxTag = 256 << 10
 
-// DigestsJSON reads a project's page in its JSON form (PEP 691), or an answer of the
+// pypiJSON reads a project's page in its JSON form (PEP 691), or an answer of the
 // older JSON API, of any length, and calls yield with the URL and a digest of each file
 // that it lists and of the metadata beside it (PEP 658). URLs may be relative.
-func DigestsJSON(body io.Reader, yield func(file string, d integrity.Digest) error) error {
+func pypiJSON(body io.Reader, yield func(file string, d integrity.Digest) error) error {
 	s := jsonstream.NewScanner(body)
 	list := func() error { return s.Array(func() error { return fileDigests(s, yield) }) }
 	err := s.Object(func(name string) (bool, error) {
@@ -117,9 +117,9 @@ func besides(file string) string {
 	return u.String()
 }
 
-// DigestsHTML is DigestsJSON for a page in its HTML form (PEP 503): the digests are in
+// pypiHTML is pypiJSON for a page in its HTML form (PEP 503): the digests are in
 // the fragments of links and in their data attributes.
-func DigestsHTML(body io.Reader, yield func(file string, d integrity.Digest) error) error {
+func pypiHTML(body io.Reader, yield func(file string, d integrity.Digest) error) error {
 	z := html.NewTokenizer(body)
 	z.SetMaxBuf(maxTag)
 	base := ""

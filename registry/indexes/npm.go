@@ -1,4 +1,4 @@
-package npm
+package indexes
 
 import (
 	"encoding/hex"
@@ -9,9 +9,9 @@ import (
 	"larder/registry/jsonstream"
 )
 
-// Digests reads a packument of any length, full or abbreviated, or the manifest of one
+// npmDigests reads a packument of any length, full or abbreviated, or the manifest of one
 // version, and calls yield with the URL and a digest of each tarball that it lists.
-func Digests(body io.Reader, yield func(tarball string, d integrity.Digest) error) error {
+func npmDigests(body io.Reader, yield func(tarball string, d integrity.Digest) error) error {
 	s := jsonstream.NewScanner(body)
 	err := s.Object(func(name string) (bool, error) {
 		switch name {
