@@ -390,7 +390,12 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "put variants", err)
 		return
 	}
-	if _, err := f.spool.w.CommitWith(key, f.record().encode(), f.rule.keeping()); err != nil {
+	rec := f.record()
+	rec.verified = f.verified
+	if f.taught {
+		rec.taught = f.c.learning.table.ID()
+	}
+	if _, err := f.spool.w.CommitWith(key, rec.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
@@ -402,15 +407,11 @@ func (f *fill) commit() {
 
 // record describes the response. It may be asked for once the fill is shared.
 func (f *fill) record() *record {
-	var taught [8]byte
-	if f.taught {
-		taught = f.c.learning.table.ID()
-	}
 	return &record{
-		kind: kindObject, status: f.status, taught: taught, url: storedURL(f.sent.URL, f.rule), requested: f.requested, received: f.received,
+		kind: kindObject, status: f.status, url: storedURL(f.sent.URL, f.rule), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
 		selectors: append(f.content.selectors(f.sent.Method), selectorsOf(f.set, f.sent.Header)...),
-		partition: f.rule.Partition, verified: f.verified,
+		partition: f.rule.Partition,
 	}
 }
 
