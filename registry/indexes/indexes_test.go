@@ -69,7 +69,8 @@ func samples(t testing.TB) []sample {
 		},
 		{
 			"npm, one version", "npm", "https://npm.test/a/1.0.0", "application/json",
-			`{"name":"a","dist":{"tarball":"https://npm.test/a.tgz","integrity":"` + sri + `"}}`, []string{"https://npm.test/a.tgz " + sha512zero},
+			`{"name":"a","dist":{"tarball":"https://npm.test/a.tgz","integrity":"` + sri + `"}}`,
+			[]string{"https://npm.test/a.tgz " + sha512zero},
 		},
 		{
 			"PyPI in JSON", "pypi", "https://pypi.test/simple/a/", "application/vnd.pypi.simple.v1+json",
@@ -90,7 +91,8 @@ func samples(t testing.TB) []sample {
 		},
 		{
 			"HTML with a base", "pypi", "https://pypi.test/simple/a/", "text/html",
-			`<head><base href="https://files.test/x/"></head><a href="a-1.whl#sha256=` + sha256a + `">`, []string{"https://files.test/x/a-1.whl sha256:" + sha256a},
+			`<head><base href="https://files.test/x/"></head><a href="a-1.whl#sha256=` + sha256a + `">`,
+			[]string{"https://files.test/x/a-1.whl sha256:" + sha256a},
 		},
 		{
 			"InRelease", "debian", "http://deb.test/debian/dists/stable/InRelease", "",
