@@ -56,6 +56,8 @@ type Cache interface {
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)
+	// NoteRedirect is told of upstream's redirects to requests that are passed.
+	NoteRedirect(from *url.URL, status int, header http.Header)
 }
 
 // Wheels are what is added to indexes of PyPI. *wheels.Store is one.
