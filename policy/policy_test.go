@@ -438,10 +438,13 @@ rules:
 func TestIndexVouchesForNamedHosts(t *testing.T) {
 	p := mustParse(t, `presets: none
 rules:
-  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test"] }
+  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test", "{x,y}.more.test", "a*.test"] }
 `)
 	r := p.Rules()[0]
-	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("a.test") {
+	if got := r.VouchedHosts(); !slices.Equal(got, []string{"x.more.test", "y.more.test"}) {
+		t.Errorf("VouchedHosts = %q", got)
+	}
+	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("b.test") {
 		t.Error("Vouches goes by something else than vouches_for")
 	}
 }

@@ -125,12 +125,14 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	table := n.openDigests()
 	n.cache, err = cache.New(cache.Options{
 		Store:              s,
 		StoreError:         storeError,
 		OpenStore:          open,
 		RefuseWithoutStore: settings.Store.OnFailure == policy.RefuseOnFailure,
 		Upstream:           n.upstream,
+		Digests:            table,
 		Logger:             n.logger,
 		Registerer:         n.registry,
 	})
