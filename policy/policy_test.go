@@ -254,7 +254,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
-	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443"}); s.Kit != want {
+	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443", Name: "larder.corp.test"}); s.Kit != want {
 		t.Errorf("Kit = %+v, want %+v", s.Kit, want)
 	}
 	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
