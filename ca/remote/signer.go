@@ -148,7 +148,7 @@ func (s *Signer) Sign(req signer.SignRequest) ([]byte, error) {
 	defer cancel()
 	answer, err := client.Sign(signer.SignRequest{Request: req.Request, Profile: s.config.Node})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.config.URL, err)
+		return nil, s.failure(err)
 	}
 	roots := selfSigned(answer)
 	if roots == "" {
@@ -174,7 +174,7 @@ func (s *Signer) Info(req info.Req) (*info.Resp, error) {
 	defer cancel()
 	resp, err := client.Info(info.Req{Label: req.Label})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.config.URL, err)
+		return nil, s.failure(err)
 	}
 	return resp, nil
 }
