@@ -33,6 +33,7 @@ func (d *ruleDecoder) combinations() {
 	d.contentKeys()
 	d.integrity()
 	d.bodyKeys()
+	d.distrustKeys()
 	d.broadHosts()
 }
 

@@ -135,6 +135,9 @@ func (d *ruleDecoder) fields() []field {
 		{"vouches_for", d.vouchesFor},
 		{"ledger", d.ledger},
 		{"registry", d.registry},
+		{"on_distrust", d.onDistrust},
+		{"distrust_after", d.distrustAfter},
+		{"distrust_ttl", d.distrustTTL},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}
