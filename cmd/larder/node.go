@@ -18,6 +18,7 @@ import (
 	"larder/cache/store"
 	"larder/certs"
 	"larder/daemon"
+	"larder/doctor"
 	"larder/kit"
 	"larder/mitm"
 	"larder/policy"
@@ -33,6 +34,7 @@ type node struct {
 	trust    certs.Files
 	cache    *cache.Cache
 	upstream *mitm.Upstream
+	doctor   *doctor.Book
 	proxy    *mitm.Server
 	kit      *kit.Kit
 	auth     *auth.Authenticator // the last that was read; nil: none yet
@@ -145,7 +147,9 @@ func (n *node) openCache() error {
 	if err := n.openKit(settings); err != nil {
 		return err
 	}
+	n.doctor = new(doctor.Book)
 	n.proxy, err = mitm.New(mitm.Options{
+		Distrust:     distrusts{n.doctor},
 		Origin:       n.kit,
 		Access:       access,
 		Policy:       n.policy,
