@@ -99,6 +99,9 @@ type fill struct {
 	check    *integrity.Check  // what the body is held to; nil: nothing
 	withheld int64             // of the end of the body, until it is verified
 	verified []integrity.Claim // what it was found to have
+	epoch    uint64            // of the table of digests, when it was asked
+	lesson   *lesson           // reads the body as an index; nil: nobody does
+	taught   bool              // what the body says as an index is known
 
 	checker  Checker // reads the body, if somebody has to judge it
 	unusable string  // why the whole body is not stored, by the checker's word
@@ -236,6 +239,7 @@ func (f *fill) receive(resp *http.Response) bool {
 	if ok && f.noStore {
 		ok, why = false, "no-store"
 	}
+	f.epoch = f.c.learning.epoch()
 	claims := f.claims(resp.Header)
 	if ok && resp.StatusCode == http.StatusOK && f.rule.unproved(claims) {
 		ok, why = false, "unverified"
@@ -312,13 +316,18 @@ func (f *fill) mayBeUnchanged() bool {
 // end finishes a body that was read, whole or not.
 func (f *fill) end(err error) {
 	if err == nil {
+		f.spool.arrive()
 		f.sum, f.whole, f.kept = f.spool.sum(), true, true
 		if err = f.checked(); err == nil {
 			err = f.verify()
 		}
 		f.whole, f.kept = err == nil, f.kept && f.unusable == ""
+		if f.whole && f.kept {
+			f.learn()
+		}
 	}
 	f.check.Close()
+	f.dismiss()
 	if err == nil {
 		if f.kept && f.isStoredAgain() {
 			f.current = revalidated(f.stored.rec, f.header, f.rule, f.requested, f.received)
@@ -384,6 +393,10 @@ func (f *fill) commit() {
 	}
 	f.keepBefore(key)
 	rec := f.record()
+	rec.verified = f.verified
+	if f.taught {
+		rec.taught = f.c.learning.table.ID()
+	}
 	if _, err := f.spool.w.CommitWith(key, rec.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "commit", err)
 		return
@@ -391,6 +404,9 @@ func (f *fill) commit() {
 	f.c.bindings.validated(key)
 	f.c.share(f.log, f.rule, key, rec, f.sum)
 	f.saved = !f.unstoreOutdated()
+	if f.saved && f.teaches() && !f.taught {
+		f.c.learnStored(key, f.sent.URL, f.rule)
+	}
 }
 
 // record describes the response. It may be asked for once the fill is shared.
@@ -399,7 +415,7 @@ func (f *fill) record() *record {
 		kind: kindObject, status: f.status, url: storedURL(f.sent.URL, f.rule), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
 		selectors: append(f.content.selectors(f.sent.Method), selectorsOf(f.set, f.sent.Header)...),
-		partition: f.rule.Partition, verified: f.verified,
+		partition: f.rule.Partition,
 	}
 }
 
