@@ -88,9 +88,9 @@ type Cache struct {
 	wg     sync.WaitGroup
 
 	flights   flights
+	bindings  bindings
 	learning  learning
 	rereading rereading
-	bindings  bindings
 	parts     parts
 	circuits  circuits
 	oversize  oversize

@@ -84,9 +84,12 @@ func TestPlaces(t *testing.T) {
 		want []Place
 	}{
 		{Debian, "/debian/dists/stable/main/Packages.xz", []Place{
-			{"/debian/dists/stable/main/InRelease", "Packages.xz"}, {"/debian/dists/stable/main/Release", "Packages.xz"},
-			{"/debian/dists/stable/InRelease", "main/Packages.xz"}, {"/debian/dists/stable/Release", "main/Packages.xz"},
-			{"/debian/dists/InRelease", "stable/main/Packages.xz"}, {"/debian/dists/Release", "stable/main/Packages.xz"},
+			{"/debian/dists/stable/main/InRelease", "Packages.xz"},
+			{"/debian/dists/stable/main/Release", "Packages.xz"},
+			{"/debian/dists/stable/InRelease", "main/Packages.xz"},
+			{"/debian/dists/stable/Release", "main/Packages.xz"},
+			{"/debian/dists/InRelease", "stable/main/Packages.xz"},
+			{"/debian/dists/Release", "stable/main/Packages.xz"},
 		}},
 		{Debian, "/Packages.gz", []Place{{"/InRelease", "Packages.gz"}, {"/Release", "Packages.gz"}}},
 		{Debian, "/debian/dists/stable/InRelease", nil},
