@@ -60,18 +60,20 @@ func (s *Server) earlyConnect(c *clientConn, h *connectHead, behind []byte) func
 	}
 	x := s.begin(c, "CONNECT", a.String())
 	x.Class = ClassTunnel
+	var rest func()
+	defer func() {
+		if rest == nil { // also where the decision panics
+			x.release()
+		}
+	}()
 	decision := rules.policy.Connect(x.who, a.Host, a.Port)
 	x.decided(decision, rules.of(decision))
-	var rest func()
 	switch decision.Action {
 	case policy.Deny:
 	case policy.Tunnel:
 		rest = s.earlyTunnel(c, a, x, behind)
 	default:
 		rest = s.earlyOpened(c, a, x, behind)
-	}
-	if rest == nil {
-		x.release()
 	}
 	return rest
 }
