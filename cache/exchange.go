@@ -41,9 +41,14 @@ type exchange struct {
 	// out, in a word of Cache-Status, where it was only now.
 	cleared   bool
 	clearedBy string
+	// kept: the answer is what is stored, or being stored.
+	kept bool
+	// vouched is that of the latest request of its own; see exchangeUnder.
+	vouched bool
 }
 
 func newExchange(c *Cache, w http.ResponseWriter, r *http.Request, rule *Rule) *exchange {
+	rule = rule.at(r.URL)
 	return &exchange{
 		c: c, w: w, r: r, rule: rule,
 		req:     requestDirectives(r.Header),
@@ -79,10 +84,32 @@ func (x *exchange) round() error {
 	x.seen = x.c.flights.savesOf(x.primary)
 	f := x.c.lookup(x.primary, x.rule, x.r.Header)
 	defer f.release()
+	by, other := x.bind(&f)
+	if by != nil {
+		return x.byList(by)
+	}
 	if f.selected == nil {
-		return x.miss(f)
+		if f.selected = x.adopt(); f.selected == nil {
+			return x.miss(f)
+		}
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
+	if other {
+		x.c.metrics.bound.WithLabelValues("another-generation").Inc()
+		j = judgement{because: "stale"}
+	}
+	switch x.reverify(f.selected) {
+	case unsettled:
+		return errAgain
+	case wrong:
+		x.c.drop(f.key)
+		return errAgain
+	case outdated:
+		j.fresh, j.whileRevalidate, j.because = false, false, "stale"
+	}
+	if x.content == nil {
+		x.c.teach(f.selected, x.r.URL, x.rule)
+	}
 	if j.ifError && !j.fresh {
 		j.ifError = x.mayGoUnasked()
 	}
@@ -102,11 +129,16 @@ func (x *exchange) round() error {
 	if j.ifError {
 		if why := x.c.circuits.spared(x.r.URL, x.c.now()); why != "" {
 			x.c.metrics.spared.WithLabelValues(why).Inc()
-			return x.hit(f.selected, j, why)
+			s, old := x.generation(f.selected)
+			defer old.release()
+			return x.hit(s, j, why)
 		}
 	}
 	if x.r.Method == http.MethodHead {
 		return x.validateHead(f, j)
+	}
+	if x.rule.ValidateHead && !x.req.has("no-store") {
+		return x.validateByHead(f, j)
 	}
 	return x.fetch(f, j)
 }

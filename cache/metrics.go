@@ -11,6 +11,9 @@ type metrics struct {
 	received      prometheus.Counter
 	fills         *prometheus.CounterVec
 	digests       *prometheus.CounterVec
+	learnt        prometheus.Counter
+	notVouched    prometheus.Counter
+	unreadable    prometheus.Counter
 	resumed       prometheus.Counter
 	joined        prometheus.Counter
 	offline       prometheus.Counter
@@ -18,7 +21,9 @@ type metrics struct {
 	withoutStore  *prometheus.CounterVec
 	storeFailures prometheus.Counter
 
+	bound          *prometheus.CounterVec
 	rechecks       *prometheus.CounterVec
+	redirects      *prometheus.CounterVec
 	circuitsOpened prometheus.Counter
 	spared         *prometheus.CounterVec
 }
@@ -51,6 +56,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "larder_cache_digests_total",
 			Help: "Digests that bodies were held to, by source (url, index, header, client; none where there was no digest) and result: verified, mismatch (refused), contradicted (by a more trusted source), outdated (an index of what may change), unknown.",
 		}, []string{"source", "result"}),
+		learnt: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_digests_learnt_total",
+			Help: "Digests of other files that were read in indexes, known ones included.",
+		}),
+		notVouched: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_digests_not_vouched_total",
+			Help: "Digests in indexes that were left out because the index may not speak for the file's host.",
+		}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_indexes_unreadable_total",
+			Help: "Indexes that could not be read, so that nothing was learnt from them.",
+		}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "larder_cache_fills_resumed_total",
 			Help: "Times that a body broken off by upstream was taken up again.",
@@ -76,9 +93,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests answered with 504 because nothing was stored and upstream was not to be asked.",
 		}),
 	}
+	m.bound = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_bound_total",
+		Help: "Requests for files of a repository that its signed list has decided, by how: named (served without asking), another-generation (what is stored is not what the list names), or generation-before (a stale list was served as it was before).",
+	}, []string{"result"})
 	m.rechecks = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "larder_cache_rechecks_total",
 		Help: "Requests for which upstream had to say whether the client may have what is stored, by what came of it: allowed, remembered (it had said so lately), denied, failed, or unasked (upstream failed, and it had said so before).",
+	}, []string{"result"})
+	m.redirects = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_redirects_total",
+		Help: "Redirects of upstream under rules that have them followed, by what became of them: followed, or passed to the client because their target may not be asked.",
 	}, []string{"result"})
 	m.circuitsOpened = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "larder_cache_circuits_opened_total",
@@ -94,8 +119,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
-			m.circuitsOpened, m.spared, m.rechecks)
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.learnt, m.notVouched, m.unreadable, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+			m.circuitsOpened, m.spared, m.rechecks, m.redirects, m.bound)
 	}
 	return m
 }

@@ -47,7 +47,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, a authority, x 
 	if err := rules.access.identify(r, x); err != nil {
 		return err
 	}
-	decision := rules.policy.Connect(x.who, a.Host, a.Port)
+	decision := s.connection(rules, x.who, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:
@@ -106,6 +106,7 @@ func (s *Server) connectOpened(w http.ResponseWriter, r *http.Request, a authori
 		s.setups.leave()
 		return err
 	}
+	c.agent = agentOf(r.UserAgent())
 	go func() { // ends at the handshake's end or timeout; a tunnel goes on by itself
 		defer s.setups.leave()
 		s.guarded(c, x, func() { s.open(c, a, x) })

@@ -66,13 +66,14 @@ func (s *Server) earlyConnect(c *clientConn, h *connectHead, behind []byte) func
 			x.release()
 		}
 	}()
-	decision := rules.policy.Connect(x.who, a.Host, a.Port)
+	decision := s.connection(rules, x.who, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:
 	case policy.Tunnel:
 		rest = s.earlyTunnel(c, a, x, behind)
 	default:
+		c.agent = agentOf(string(h.agent))
 		rest = s.earlyOpened(c, a, x, behind)
 	}
 	return rest

@@ -57,6 +57,7 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	}
 	defer res.Body.Close()
 	s.invalidate(out, res, x)
+	s.options.Cache.NoteRedirect(out.URL, res.StatusCode, res.Header)
 	switching := res.StatusCode == http.StatusSwitchingProtocols || extended != nil && res.StatusCode/100 == 2
 	if !switching { // what switches has to be seen as it came
 		removeHopByHop(res.Header)

@@ -83,6 +83,10 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify b
 			return
 		}
 	}
+	if s.isOwnName(target.Hostname()) {
+		s.serveOwnName(w, r, x)
+		return
+	}
 	s.answer(w, r, target, rules, x)
 }
 
@@ -128,7 +132,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		}
 	}
 	if cached {
-		s.serveCached(w, out, rule, body, x)
+		s.serveCached(w, out, rules, rule, body, x)
 		return
 	}
 	if x.offline || rule.cache != nil && rule.cache.Offline {
@@ -204,7 +208,7 @@ func (s *Server) mayBeReady(d policy.Decision, rule *rule) bool {
 }
 
 // serveCached lets the cache answer.
-func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rule, body *content, x *exchange) {
+func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rules *ruleset, rule *rule, body *content, x *exchange) {
 	to := w
 	if rule.response != nil {
 		to = &modifyingWriter{ResponseWriter: w, request: out, modifier: rule.response}
@@ -214,6 +218,9 @@ func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rul
 	use := rule.cache
 	if x.offline {
 		use = rule.offline
+	}
+	if use.FollowRedirects {
+		out = out.WithContext(cache.WithHops(out.Context(), rules.hops(x.who)))
 	}
 	var o cache.Outcome
 	var err error

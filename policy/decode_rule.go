@@ -122,6 +122,10 @@ func (d *ruleDecoder) fields() []field {
 		{"fill_ranges", func(v *yaml.Node) { d.flag(v, "fill_ranges", &r.FillRanges) }},
 		{"finish_fill", d.finishFill},
 		{"authorized", d.authorized},
+		{"signed_by", d.signedBy},
+		{"key", d.key},
+		{"redirects", d.redirects},
+		{"validate", d.validate},
 		{"recheck_ttl", func(v *yaml.Node) { d.duration(v, "recheck_ttl", &r.RecheckTTL) }},
 		{"recheck_scope", d.recheckScope},
 		{"recheck_at", d.recheckAt},
@@ -130,6 +134,7 @@ func (d *ruleDecoder) fields() []field {
 		{"index", d.indexKind},
 		{"vouches_for", d.vouchesFor},
 		{"ledger", d.ledger},
+		{"share", d.share},
 		{"registry", d.registry},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
@@ -188,6 +193,19 @@ func (d *ruleDecoder) paths(v *yaml.Node) {
 		d.rule.paths = append(d.rule.paths, p)
 		return nil
 	})
+}
+
+func (d *ruleDecoder) share(v *yaml.Node) {
+	s, ok := d.text(v, d.context, "share")
+	if !ok {
+		return
+	}
+	if !validName(s) {
+		d.problem(v, d.context, "any word will do that the rules of mirrors have in common",
+			"share %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
+		return
+	}
+	d.rule.Share = s
 }
 
 // denyPaths comes after the keys, for action may stand behind paths.

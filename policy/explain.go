@@ -176,6 +176,7 @@ func storingWords(r *Rule) string {
 	if len(r.DropQuery) > 0 {
 		parts = append(parts, "Query parameters "+strings.Join(r.DropQuery, ", ")+" are not part of the key.")
 	}
+	parts = append(parts, r.contentWords()...)
 	parts = append(parts, r.bodyWords()...)
 	if words := r.authorizedWords(); words != "" {
 		parts = append(parts, words)
@@ -210,6 +211,12 @@ func (r *Rule) authorizedWords() string {
 	switch r.Authorized {
 	case Public:
 		return "Responses to requests with credentials are stored for everybody."
+	case Signed:
+		words := "But first upstream is asked whether the client's URL, without whose signature it is stored, is good"
+		if len(r.SignedBy) > 0 {
+			words += ", unless " + strings.Join(r.SignedBy, ", ") + " has sent it in a redirect and it has not expired"
+		}
+		return words + "."
 	case Recheck:
 		how, scope, ttl := "with HEAD", "for this URL", r.RecheckTTL
 		if r.RecheckAt != "" {
@@ -311,7 +318,7 @@ func (c Client) words() string {
 
 func (r *Rule) title() string {
 	if r.Preset != "" {
-		return fmt.Sprintf("rule %q of preset %s", strings.TrimPrefix(r.Name, r.Preset+"/"), r.Preset)
+		return fmt.Sprintf("rule %q of preset %s", r.short(), r.Preset)
 	}
 	return fmt.Sprintf("rule %q", r.Name)
 }

@@ -254,7 +254,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
-	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443"}); s.Kit != want {
+	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443", Name: "larder.corp.test"}); s.Kit != want {
 		t.Errorf("Kit = %+v, want %+v", s.Kit, want)
 	}
 	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
@@ -281,7 +281,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}, Users: []string{"ci", "*"},
 		Action: Immutable, TTL: 15*24*time.Hour + 12*time.Hour, StaleIfError: 24 * time.Hour, StaleWhileRevalidate: 30 * time.Second,
 		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, MaxStore: 1 << 40, Pin: true, Offline: true, FillRanges: true, FinishFill: FinishAlways,
-		Authorized: Recheck, RecheckTTL: 5 * time.Minute, RecheckScope: regexp.MustCompile("^/releases/([^/]+)/"), RecheckAt: "/releases/$1/access",
+		Authorized: Recheck, RecheckTTL: 5 * time.Minute, RecheckScope: regexp.MustCompile("^/releases/([^/]+)/"), RecheckAt: "/releases/$1/access", Redirects: FollowRedirects,
 		Digest: []PathDigest{
 			{Algorithm: "blake2b-256", Pattern: "^/releases/([0-9a-f]{2})/([0-9a-f]{62})"},
 			{Algorithm: "sha256-nix32", Pattern: "^/v1/(.*)"},
@@ -297,6 +297,16 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{}), cmpopts.EquateComparable(netip.Prefix{}),
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)
+	}
+	if got := p.Rules()[1].Share; got != "mirrors" {
+		t.Errorf("the second rule's share is %q", got)
+	}
+	images, tags := p.Rules()[2], p.Rules()[3]
+	if images.Key != KeyDigest || images.Authorized != Signed || !images.Signs("a.registry.test") || images.Signs("registry.other.test") || images.Ledger != LedgerOff {
+		t.Errorf("images: %+v", images)
+	}
+	if tags.Validate != ValidateHead {
+		t.Errorf("tags: %+v", tags)
 	}
 }
 
@@ -431,10 +441,13 @@ rules:
 func TestIndexVouchesForNamedHosts(t *testing.T) {
 	p := mustParse(t, `presets: none
 rules:
-  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test"] }
+  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test", "{x,y}.more.test", "a*.test"] }
 `)
 	r := p.Rules()[0]
-	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("a.test") {
+	if got := r.VouchedHosts(); !slices.Equal(got, []string{"x.more.test", "y.more.test"}) {
+		t.Errorf("VouchedHosts = %q", got)
+	}
+	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("b.test") {
 		t.Error("Vouches goes by something else than vouches_for")
 	}
 }

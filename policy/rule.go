@@ -88,10 +88,14 @@ type Rule struct {
 	FinishFill FinishFill `yaml:"finish_fill"`
 	// Authorized says who may have what was stored of responses to requests with
 	// credentials: recheck (upstream is asked, with the client's own credentials, before
-	// anything is served), public (everybody: nothing under the rule is private). Absent:
+	// anything is served), signed (for URLs with a signature: who has one that upstream has
+	// sent in a redirect, or lets pass now; the signature is not part of the key), public (everybody: nothing under the rule is private). Absent:
 	// they are stored only where they say themselves that they are for everybody (RFC
 	// 9111, section 3.5).
 	Authorized Authorized `yaml:"authorized"`
+	// SignedBy lists, under authorized: signed, patterns of the hosts whose redirects give
+	// the right to the URLs in them. Absent: upstream is asked for each URL.
+	SignedBy []string `yaml:"signed_by"`
 	// RecheckTTL is how long upstream's word on a credential is relied on, up to 1h; a
 	// token that says when it expires, not beyond that. While upstream fails, what it
 	// said holds for stale_if_error besides. Absent: 2m.
@@ -103,6 +107,16 @@ type Rule struct {
 	// RecheckAt is where upstream is asked, with GET: a path and query in which $1 is a
 	// group of recheck_scope. Absent: at the URL itself, with HEAD.
 	RecheckAt string `yaml:"recheck_at"`
+	// Key is url or digest: what digest finds in the path, whatever host, path and query it
+	// comes with. Absent: url.
+	Key Key `yaml:"key"`
+	// Redirects is pass (to the client), or follow: those to https, with credentials for
+	// the origin asked for alone, and to nothing that deny rules keep from the client. What
+	// is at their end is stored and served as the response. Absent: pass.
+	Redirects Redirects `yaml:"redirects"`
+	// Validate is how what is stale is validated: get, conditional, or head, by the
+	// Docker-Content-Digest or ETag of the answer. Absent: get.
+	Validate Validate `yaml:"validate"`
 	// Digest says where in the path the digest of the body is, by algorithm.
 	Digest []PathDigest `yaml:"digest"`
 	// Verify is one of required, when-known, off. Absent: when-known.
@@ -116,6 +130,10 @@ type Rule struct {
 	// Ledger is one of refuse, warn, off. Absent: refuse under immutable without ttl,
 	// warn with one. Other actions have none.
 	Ledger Ledger `yaml:"ledger"`
+	// Share names what rules of mirrors have in common: what is stored under one is
+	// served under another where the path, or a signed list that came from the mirror
+	// asked, names its SHA-256. "": nothing is.
+	Share string `yaml:"share"`
 	// Registry says that what the rule serves is of a package registry of this kind, an
 	// index or the files that one lists: curation and wheels apply to it. Absent: none.
 	Registry Registry `yaml:"registry"`
@@ -131,6 +149,7 @@ type Rule struct {
 	Preset string `yaml:"-"`
 
 	hosts   []*HostPattern
+	signers []*HostPattern // of SignedBy
 	paths   []pathPattern
 	query   []queryTerm
 	vouches []*HostPattern

@@ -136,13 +136,14 @@ func (b *backgroundProxy) Serve(l net.Listener, observe func(daemon.Exchange)) e
 	return b.node.proxy.ServeRecorded(l, func(e mitm.Exchange) { observe(daemon.Exchange(e)) }, record)
 }
 
-// API is the store API, for who owns the state folder.
+// API is the store API and the doctor, for who owns the state folder.
 func (b *backgroundProxy) API() http.Handler {
 	return admin.New(admin.Options{
 		Version:  version(),
 		Checks:   []admin.Check{b.node.storeCheck()},
 		Store:    storeUsage{b.node},
 		StoreAPI: b.node.storeAPI(),
+		Doctor:   diagnoses{b.node.doctor},
 		Logger:   b.node.logger,
 	})
 }

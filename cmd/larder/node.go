@@ -18,6 +18,7 @@ import (
 	"larder/cache/store"
 	"larder/certs"
 	"larder/daemon"
+	"larder/doctor"
 	"larder/kit"
 	"larder/mitm"
 	"larder/policy"
@@ -33,6 +34,7 @@ type node struct {
 	trust    certs.Files
 	cache    *cache.Cache
 	upstream *mitm.Upstream
+	doctor   *doctor.Book
 	proxy    *mitm.Server
 	kit      *kit.Kit
 	auth     *auth.Authenticator // the last that was read; nil: none yet
@@ -123,12 +125,14 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	table := n.openDigests()
 	n.cache, err = cache.New(cache.Options{
 		Store:              s,
 		StoreError:         storeError,
 		OpenStore:          open,
 		RefuseWithoutStore: settings.Store.OnFailure == policy.RefuseOnFailure,
 		Upstream:           n.upstream,
+		Digests:            table,
 		Logger:             n.logger,
 		Registerer:         n.registry,
 	})
@@ -142,11 +146,14 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	n.doctor = new(doctor.Book)
 	if err := n.openKit(settings); err != nil {
 		return err
 	}
 	n.proxy, err = mitm.New(mitm.Options{
-		Origin:       n.kit,
+		Distrust:     distrusts{n.doctor},
+		Origin:       selfAnswers{n.kit, n.doctorPage(ownName(settings))},
+		OwnName:      ownName(settings),
 		Access:       access,
 		Policy:       n.policy,
 		Certificates: n.ca,

@@ -89,6 +89,7 @@ func (s *server) adminHandler(token string) http.Handler {
 		Store:    storeUsage{s.node},
 		StoreAPI: s.node.storeAPI(),
 		Token:    token,
+		Doctor:   diagnoses{s.node.doctor},
 		Capturer: capturer{s.node},
 		Reloader: s.reload,
 		Gatherer: s.node.registry,
