@@ -306,6 +306,9 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if tags.Validate != ValidateHead {
 		t.Errorf("tags: %+v", tags)
 	}
+	if !slices.ContainsFunc(p.Rules(), func(r *Rule) bool { return r.Name == "mirrors" && r.Share == "mirrors" }) {
+		t.Error("no rule shares")
+	}
 }
 
 func TestLoadSaysWhichFileCannotBeRead(t *testing.T) {
