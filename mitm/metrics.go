@@ -18,7 +18,9 @@ type metrics struct {
 	failures    *prometheus.CounterVec
 	handshakes  *prometheus.CounterVec
 	distrust    *prometheus.CounterVec
+	bypasses    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
+	bodies      *prometheus.CounterVec
 }
 
 // classMetrics are what each exchange of one class counts.
@@ -70,11 +72,19 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "larder_mitm_distrust_total",
 			Help: "TLS handshakes in which a client did not trust larder's certificate, by reason and likely tool.",
 		}, []string{"reason", "tool"}),
+		bypasses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_distrust_tunnels_total",
+			Help: "Connections that were tunnelled instead of opened, since their client keeps refusing larder's certificate, by rule.",
+		}, []string{"rule"}),
 		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "larder_mitm_denials_total",
 			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
 		}, []string{"rule", "mode"}),
 	}
+	m.bodies = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_mitm_request_bodies_total",
+		Help: "Request bodies that were read for rules with request_body, by the kind found: git-fetch, git-refs, any (another), unusable (too large, in a way that is not understood, or no memory left).",
+	}, []string{"kind"})
 	for _, name := range []string{ClassHit, ClassMiss, ClassPass, ClassTunnel, ClassDeny, ClassError} {
 		m.classes[name] = &classMetrics{
 			exchanges: exchanges.WithLabelValues(name), durations: durations.WithLabelValues(name),
@@ -85,7 +95,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.denials,
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.bypasses, m.denials, m.bodies,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)

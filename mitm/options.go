@@ -43,6 +43,9 @@ type Policy interface {
 	// MayTunnel reports whether no request of the client to host and port can be
 	// denied, so that bytes which cannot be looked into may go there.
 	MayTunnel(c policy.Client, host string, port int) bool
+	// OnDistrust says what becomes of a client that keeps refusing larder's certificate
+	// for host and port.
+	OnDistrust(c policy.Client, host string, port int) policy.Distrust
 }
 
 // Cache answers requests from what is stored, or stores the answer.
@@ -53,6 +56,9 @@ type Cache interface {
 	Serve(w http.ResponseWriter, r *http.Request, rule *cache.Rule) (cache.Outcome, error)
 	// ServeContent is Serve for a request whose content is part of the key.
 	ServeContent(w http.ResponseWriter, r *http.Request, rule *cache.Rule, content *cache.Content) (cache.Outcome, error)
+	// OutdateContent keeps fills that run for target, with content of a kind, from being
+	// stored or joined.
+	OutdateContent(kind string, target *url.URL)
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)
