@@ -187,7 +187,7 @@ func (x *exchange) end() {
 func (x *exchange) tellFetched() {
 	fetched := x.server.options.Fetched
 	if x.registry == policy.PyPI && fetched != nil && x.Status == http.StatusOK && x.Method == http.MethodGet && x.Err == "" && x.target != nil {
-		fetched(x.target)
+		fetched(x.target, x.Bytes)
 	}
 }
 

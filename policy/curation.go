@@ -417,3 +417,47 @@ func (p *Policy) IndexHosts(r Registry, host string) []string {
 
 // OverlaysWheels reports whether the operator's wheels are added to indexes.
 func (p *Policy) OverlaysWheels() bool { return p.settings.Wheels.Overlay }
+
+// Concerning lists the entries that may decide about versions of a package, in their
+// order: up to the first that decides about all of them.
+func (p *Policy) Concerning(r Registry, name string) []*Curation {
+	q := Package{Registry: r, Name: name}.query()
+	var of []*Curation
+	for _, c := range p.settings.Curation {
+		named, all := c.named(&q)
+		if !named {
+			continue
+		}
+		of = append(of, c)
+		if all && c.YoungerThan == 0 && (c.Action == CurationAllow || c.Mode == Enforce) {
+			break
+		}
+	}
+	return of
+}
+
+// Words says what the entry does with versions of a package that it names.
+func (c *Curation) Words() string {
+	what := "all versions"
+	switch {
+	case !c.ranges.everything():
+		what = "versions " + c.Versions
+	case c.PackagesFile != "":
+		what = "the versions that " + c.PackagesFile + " lists"
+	}
+	if c.YoungerThan > 0 {
+		what += " that are younger than " + duration(c.YoungerThan)
+		if c.UnknownAge == UnknownAgeDeny {
+			what += ", or of unknown age"
+		}
+	}
+	verb := "denies"
+	switch {
+	case c.Action == CurationAllow:
+		verb = "allows"
+	case c.Mode != Enforce:
+		verb = "would deny"
+		what += fmt.Sprintf(" (its mode is %s)", c.Mode)
+	}
+	return fmt.Sprintf("curation %q at %s %s %s", c.Name, c.Position, verb, what)
+}

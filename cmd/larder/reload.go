@@ -16,6 +16,9 @@ func (s *server) readPolicy(context.Context) error {
 	if err == nil {
 		err = s.node.setPolicy(p)
 	}
+	if err == nil {
+		s.node.sweeper.begin(loaded(p, s.config))
+	}
 	if err != nil {
 		s.logger.Error("reload failed, the old policy stays", "config", cmp.Or(s.config, "built in"), "err", err)
 		return err

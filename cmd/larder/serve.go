@@ -88,6 +88,7 @@ func (s *server) adminHandler(token string) http.Handler {
 		},
 		Store:    storeUsage{s.node},
 		StoreAPI: s.node.storeAPI(),
+		Wheels:   s.node.wheelAPI(),
 		Token:    token,
 		Capturer: capturer{s.node},
 		Reloader: s.reload,
@@ -168,6 +169,7 @@ func (s *server) open(ctx context.Context) error {
 		s.node.upstream.Refuse(s.admin.Addr())
 	}
 	s.reload = admin.NewReload(s.readPolicy, s.node.registry)
+	s.node.sweeper.begin(p)
 	return nil
 }
 
