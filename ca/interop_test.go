@@ -16,10 +16,14 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// tool returns the path of a program of others, or skips the test.
+// tool returns the path of a program of others, or skips the test; where all are
+// promised to be there (.ci/run) it fails it.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	if err != nil && os.Getenv("LARDER_REQUIRE_CLIENTS") != "" {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip(err)
 	}

@@ -18,6 +18,7 @@ type Files struct {
 	TrustStorePassword string // of TrustStore; no secret
 	AptConf            string // settings that apt takes from no variable
 	Wgetrc             string // the same for wget
+	PHPIni             string // the same for PHP, which looks through Dir
 }
 
 // Paths returns the files in dir, whether they are there or not.
@@ -30,6 +31,7 @@ func Paths(dir string) Files {
 		TrustStorePassword: trustStorePassword,
 		AptConf:            filepath.Join(dir, "apt.conf"),
 		Wgetrc:             filepath.Join(dir, "wgetrc"),
+		PHPIni:             filepath.Join(dir, "php.ini"),
 	}
 }
 
@@ -73,6 +75,7 @@ func writeFiles(files Files, t *Trust) error {
 		{files.TrustStore, store},
 		{files.AptConf, files.AptSettings()},
 		{files.Wgetrc, files.WgetSettings()},
+		{files.PHPIni, files.PHPSettings()},
 	} {
 		if err := replace(file.path, file.data); err != nil {
 			return fmt.Errorf("write trust file: %w", err)
@@ -114,6 +117,12 @@ func (files Files) AptSettings() []byte {
 // Debian's is, it has no variable for roots either (ECOSYSTEMS.md, 7.3).
 func (files Files) WgetSettings() []byte {
 	return fmt.Appendf(nil, "ca_certificate = %s\n", files.Bundle)
+}
+
+// PHPSettings returns what is in PHPIni, for PHP_INI_SCAN_DIR. PHP's streams read
+// SSL_CERT_FILE, its curl extension reads no variable.
+func (files Files) PHPSettings() []byte {
+	return fmt.Appendf(nil, "curl.cainfo = %q\nopenssl.cafile = %q\n", files.Bundle, files.Bundle)
 }
 
 // openFolder makes the folder at need and lets everybody look into it. It

@@ -53,6 +53,7 @@ func files() []file {
 		{path: "/truststore.p12", contentType: pkcs12, summary: "as bundle.pem, for JVMs; its password is changeit", shared: func(c *common) []byte { return c.store }},
 		{path: "/apt.conf", contentType: text, summary: "what APT_CONFIG names", own: aptSettings},
 		{path: "/wgetrc", contentType: text, summary: "what WGETRC names", own: wgetSettings},
+		{path: "/php.ini", contentType: text, summary: "for PHP's curl, in the folder that PHP_INI_SCAN_DIR names", own: phpSettings},
 	}
 	for _, format := range certs.Formats() {
 		all = append(all, file{path: "/env." + format, contentType: text, summary: "the environment, for " + format, own: environment(format)})

@@ -80,6 +80,11 @@ func wgetSettings(r *request) ([]byte, error) {
 	return certs.Paths(dir).WgetSettings(), err
 }
 
+func phpSettings(r *request) ([]byte, error) {
+	dir, err := r.folder()
+	return certs.Paths(dir).PHPSettings(), err
+}
+
 // setup makes the script. Over TLS it brings the roots' fingerprints with it: who
 // could change it on its way there could as well show another certificate.
 func setup(r *request) ([]byte, error) {

@@ -90,8 +90,12 @@ func (s *Server) connectTunnel(w http.ResponseWriter, r *http.Request, a authori
 }
 
 // connectOpened answers at once: whether upstream can be reached shows with the
-// first request, and a hit does not need to know.
-func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authority, x *exchange) error {
+// first request, and a hit does not need to know. That there is no certificate for
+// the name it says here, in words: all that a handshake could say is an alert.
+func (s *Server) connectOpened(w http.ResponseWriter, r *http.Request, a authority, x *exchange) error {
+	if err := s.certifies(connOf(r.Context()), a); err != nil {
+		return err
+	}
 	if !s.enter(&s.setups) {
 		return errStopping
 	}
@@ -105,6 +109,19 @@ func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authori
 		s.guarded(c, x, func() { s.open(c, a, x) })
 	}()
 	return nil
+}
+
+// certifies returns why there is no certificate for a host. That a certificate is
+// there for the handshake, which asks again, is all that comes of one; a panic is for
+// the handshake to contain.
+func (s *Server) certifies(c *clientConn, a authority) (err error) {
+	if err := c.failed(a); err != nil {
+		return err
+	}
+	_ = contained(func() {
+		_, err = s.options.Certificates.Leaf(onBehalfOf(s.base, c), a.Host)
+	})
+	return err
 }
 
 // takeOver takes the connection from net/http and answers CONNECT. Bytes that a

@@ -19,6 +19,7 @@ import (
 
 	"github.com/dunglas/httpsfv"
 
+	"larder/ca"
 	"larder/cache"
 )
 
@@ -140,6 +141,8 @@ func failureTable() []failureRow {
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
 		{is(errProtocol), 501, "http_request_error", badRequestLabel, info}, // RFC 9220, Section 3
 		{as[*requestError], 400, "http_request_error", badRequestLabel, info},
+		{as[*ca.NameError], 400, "http_request_error", "name", info},
+		{as[*ca.LimitError], 429, deniedType, "new_names", warn},
 		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", warn},
 		{is(errStopping), 503, "proxy_internal_response", shutdownLabel, info},
 		{stalled, 504, "connection_read_timeout", "read_timeout", warn},

@@ -12,7 +12,7 @@ only_files() {
     TRUST=$FILES
     roots
     if [ -n "$DRY" ]; then
-        say "would write ca.pem, bundle.pem, apt.conf and wgetrc into $TRUST"
+        say "would write ca.pem, bundle.pem, apt.conf, wgetrc and php.ini into $TRUST"
         return
     fi
     mkdir -p "$TRUST"
@@ -26,10 +26,12 @@ only_files() {
     place apt.conf
     printf 'ca_certificate = %s/bundle.pem\n' "$TRUST" >"$WORK/new"
     place wgetrc
+    printf 'curl.cainfo = "%s/bundle.pem"\nopenssl.cafile = "%s/bundle.pem"\n' "$TRUST" "$TRUST" >"$WORK/new"
+    place php.ini
     file_store
     exports | grep -v '^export JAVA_TOOL_OPTIONS='
     options="$(environment | sed -n 's/^JAVA_TOOL_OPTIONS=//p')$JAVA_STORE"
-    printf "export APT_CONFIG='%s/apt.conf'\nexport WGETRC='%s/wgetrc'\nexport JAVA_TOOL_OPTIONS='%s'\n" "$TRUST" "$TRUST" "$options"
+    printf "export APT_CONFIG='%s/apt.conf'\nexport WGETRC='%s/wgetrc'\nexport PHP_INI_SCAN_DIR=':%s'\nexport JAVA_TOOL_OPTIONS='%s'\n" "$TRUST" "$TRUST" "$TRUST" "$options"
 }
 
 # place NAME: $WORK/new, as a whole, for other jobs may be reading.

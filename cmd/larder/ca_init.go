@@ -79,9 +79,9 @@ func (f *caInitFlags) run(in io.Reader, out io.Writer) error {
 		_, err = out.Write(request)
 		return err
 	case f.install != "":
-		status, err = f.installFile(k, in)
+		status, err = withAnswer(f.install, in, k.Install)
 	case f.importRoot != "":
-		status, err = f.importFiles(k)
+		status, err = withRoot(f.importRoot, f.rootKey, k.ImportRoot)
 	case f.signer.url != "":
 		err = f.signer.save(k.Dir)
 	default:
@@ -96,28 +96,30 @@ func (f *caInitFlags) run(in io.Reader, out io.Writer) error {
 	return writeStatus(out, status, time.Now())
 }
 
-func (f *caInitFlags) installFile(k ca.Keeper, in io.Reader) (ca.Status, error) {
-	data, err := readInput(f.install, in)
+// withAnswer does something with what came from where the root is.
+func withAnswer(path string, in io.Reader, do func([]byte) (ca.Status, error)) (ca.Status, error) {
+	data, err := readInput(path, in)
 	if err != nil {
 		return ca.Status{}, err
 	}
-	status, err := k.Install(data)
+	status, err := do(data)
 	if h := hinter(nil); err != nil && !errors.As(err, &h) {
 		err = withHint(err, "it takes what 'larder ca issue-node' prints, or a company's answer to 'larder ca init --csr' with its root appended")
 	}
 	return status, err
 }
 
-func (f *caInitFlags) importFiles(k ca.Keeper) (ca.Status, error) {
-	cert, err := os.ReadFile(f.importRoot)
+// withRoot does something with the files of a root that was made elsewhere.
+func withRoot(certFile, keyFile string, do func(certPEM, keyPEM []byte) (ca.Status, error)) (ca.Status, error) {
+	cert, err := os.ReadFile(certFile)
 	if err != nil {
 		return ca.Status{}, usageError(fmt.Errorf("read the root: %w", err))
 	}
-	key, err := os.ReadFile(f.rootKey)
+	key, err := os.ReadFile(keyFile)
 	if err != nil {
 		return ca.Status{}, usageError(fmt.Errorf("read the key of the root: %w", err))
 	}
-	return k.ImportRoot(cert, key)
+	return do(cert, key)
 }
 
 // makeIntermediate opens the authority as a larder does that starts.
