@@ -14,6 +14,7 @@ type Policy interface {
 	Curate(pkg policy.Package, now time.Time) policy.Verdict
 	CurateName(r policy.Registry, name string) *policy.Curation
 	AgeMatters(r policy.Registry, name string) bool
+	VersionMatters(r policy.Registry, name string) bool
 	Concerns(r policy.Registry, name string) bool
 	CuratesRegistry(r policy.Registry) bool
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -460,4 +461,41 @@ func TestCuratedRegistryNames(t *testing.T) {
 	if got := curatedName(&policy.Curation{Name: "x"}); got != "curation/x" {
 		t.Error(got)
 	}
+}
+
+func TestRefuses(t *testing.T) {
+	w := newWorld(t, registryRules+`
+  - {name: gone, hosts: [gone.test], action: deny}
+  - {name: some, hosts: [some.test], users: [bob], action: deny}
+  - {name: rest, hosts: [some.test], action: immutable, max_object: 1KiB}
+curation: [{name: bad, packages: [bad], action: deny}, {name: young, younger_than: 3d, action: deny}]
+`, nil, nil)
+	for _, row := range []struct {
+		target string
+		size   int64
+		want   bool
+	}{
+		{"https://gone.test/x", 1, true},
+		{"https://some.test/x", 1024, false},
+		{"https://some.test/x", 1025, true},
+		{"https://some.test/x", -1, false},
+		{"https://npm.test/bad/-/bad-1.0.0.tgz", 1, true},
+		{"https://npm.test/bad", 1, true},
+		{"https://npm.test/good/-/good-1.0.0.tgz", 1, false}, // only too young, perhaps
+		{"https://files.test/packages/aa/bad-1.0.zip", -1, true},
+		{"https://elsewhere.test/x", 1, false},
+	} {
+		if got := w.server.Refuses(mustTarget(t, row.target), row.size); got != row.want {
+			t.Errorf("%s of %d bytes is refused: %t, want %t", row.target, row.size, got, row.want)
+		}
+	}
+}
+
+func mustTarget(t *testing.T, raw string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }

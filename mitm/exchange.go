@@ -72,6 +72,7 @@ type exchange struct {
 	pending  *count // of the listener
 	offline  bool   // upstream is not to be asked
 	stored   bool   // what was sent is in the store
+	own      bool   // it is larder's own
 	ended    bool
 	stack    []byte // of a panic
 	level    slog.Level
@@ -186,7 +187,7 @@ func (x *exchange) end() {
 // tellFetched tells of a file of PyPI that a client got whole.
 func (x *exchange) tellFetched() {
 	fetched := x.server.options.Fetched
-	if x.registry == policy.PyPI && fetched != nil && x.Status == http.StatusOK && x.Method == http.MethodGet && x.Err == "" && x.target != nil {
+	if x.registry == policy.PyPI && fetched != nil && !x.own && x.Status == http.StatusOK && x.Method == http.MethodGet && x.Err == "" && x.target != nil {
 		fetched(x.target, x.Bytes)
 	}
 }

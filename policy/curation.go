@@ -221,23 +221,47 @@ func (c *Curation) isFor(r Registry) bool {
 	return len(c.Registry) == 0 || slices.Contains(c.Registry, r)
 }
 
+// VersionMatters reports whether it depends on their version, and not on their age
+// alone, which versions of a package may be had.
+func (p *Policy) VersionMatters(r Registry, name string) bool {
+	q := Package{Registry: r, Name: name}.query()
+	for _, c := range p.settings.Curation {
+		switch named, all := c.named(&q); {
+		case !named:
+		case !all:
+			return true
+		case c.YoungerThan == 0 && (c.Action == CurationAllow || c.Mode == Enforce):
+			return false
+		}
+	}
+	return false
+}
+
 // query is a Package with its name and version in the form that entries compare.
 type query struct {
 	Package
 	name string
-	pypi pypi.Version
-	npm  npm.Version
+	// The version is parsed when the first range asks for it, which few do.
+	parsed bool
+	pypi   pypi.Version
+	npm    npm.Version
 }
 
 func (p Package) query() query {
-	q := query{Package: p, name: normalName(p.Registry, p.Name)}
-	switch p.Registry {
-	case PyPI:
-		q.pypi, _ = pypi.ParseVersion(p.Version)
-	case NPM:
-		q.npm, _ = npm.ParseVersion(p.Version)
+	return query{Package: p, name: normalName(p.Registry, p.Name)}
+}
+
+func (q *query) parse() {
+	if q.parsed {
+		return
 	}
-	return q
+	q.parsed = true
+	switch q.Registry {
+	case PyPI:
+		q.pypi, _ = pypi.ParseVersion(q.Version)
+	case NPM:
+		q.npm, _ = npm.ParseVersion(q.Version)
+	}
 }
 
 // normalName is the spelling of a name by which all that name one package are equal.
@@ -324,6 +348,10 @@ type versionRange struct {
 func (r *versionRange) everything() bool { return r.pypi == nil && r.npm == nil }
 
 func (r *versionRange) has(q *query) bool {
+	if r.everything() {
+		return true
+	}
+	q.parse()
 	switch {
 	case r.pypi != nil:
 		return r.pypi.Has(q.pypi)
