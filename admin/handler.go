@@ -66,6 +66,9 @@ type Options struct {
 	// change and poison what is stored. "": none, for a listener that only its owner
 	// reaches, such as a Unix socket in a private folder.
 	Token string
+	// Doctor behind /api/v1/doctor, which asks for the token too: it says who fetches
+	// from where. nil: 404.
+	Doctor Doctor
 	// Capturer behind GET /api/v1/har, which asks for the token too; nil: 404.
 	Capturer Capturer
 	// Reloader behind POST /-/reload; nil: 404.
@@ -105,6 +108,10 @@ func New(o Options) http.Handler {
 	}
 	if o.Reloader != nil {
 		mux.HandleFunc("POST /-/reload", h.reload)
+	}
+	if o.Doctor != nil {
+		mux.Handle("GET /api/v1/doctor", withToken(o.Token, http.HandlerFunc(h.diagnose)))
+		mux.Handle("DELETE /api/v1/doctor", withToken(o.Token, http.HandlerFunc(h.clearFindings)))
 	}
 	if o.Capturer != nil {
 		mux.Handle("GET /api/v1/har", withToken(o.Token, http.HandlerFunc(h.capture)))

@@ -173,6 +173,7 @@ func TestZlint(t *testing.T) {
 		"root":         a.Root().Raw,
 		"intermediate": a.Issuing().Raw,
 		"leaf":         leaf(t, a, "files.example.org").Leaf.Raw,
+		"address leaf": leaf(t, open(t, Options{PermittedDNS: []string{"example.org", "10.0.0.0/8"}}), "10.1.2.3").Leaf.Raw,
 		"IDN leaf":     leaf(t, a, "bücher.example").Leaf.Raw,
 	} {
 		cert, err := zx509.ParseCertificate(der)

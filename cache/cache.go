@@ -178,11 +178,30 @@ func (c *Cache) Invalidate(target *url.URL) {
 }
 
 // InvalidateUnder is Invalidate for a target whose key was made under rule.
+// What is stored by its digest stays, since no request can change it.
 func (c *Cache) InvalidateUnder(target *url.URL, rule *Rule) {
+	if _, ok := rule.contentOf(target); ok {
+		c.verdicts.unplace(target)
+		return
+	}
+	c.DropUnder(target, rule)
+}
+
+// DropUnder is InvalidateUnder for an operator, who may want to be rid of content too.
+func (c *Cache) DropUnder(target *url.URL, rule *Rule) {
 	key := primaryKey(target, rule)
 	c.flights.outdate(key)
 	c.dropParts(c.parts.forgetTarget(key))
 	c.drop(key)
+}
+
+// NoteRedirect is to be called with the responses of upstream to requests that did not
+// come through Serve: of a redirect to a signed URL is remembered, until that expires, that
+// upstream has sent it.
+func (c *Cache) NoteRedirect(from *url.URL, status int, header http.Header) {
+	if redirects(status) {
+		c.verdicts.noteRedirect(from, status, header, c.now())
+	}
 }
 
 // drop deletes a record.

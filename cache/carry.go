@@ -288,11 +288,15 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	if rule == nil {
 		return errors.New("no rule of this larder's policy stores it"), nil
 	}
+	rule = rule.at(u)
 	if rule.MaxObject > 0 && i.size > rule.MaxObject {
 		return fmt.Errorf("rule %s stores bodies of up to %d bytes, and this one has %d", rule.Name, rule.MaxObject, i.size), nil
 	}
 	if limit := i.store.MaxObject(rule.keeping()); i.size > limit {
 		return fmt.Errorf("the objects of rule %s may take %d bytes together, and this one alone has %d", rule.Name, rule.MaxStore, i.size), nil
+	}
+	if rule.byContent() && !rule.isContent(i.body.Sum()) {
+		return errors.New("it is not what the digest in its URL stands for"), nil
 	}
 	if r.Partition != rule.Partition {
 		return fmt.Errorf("it was fetched with other changes to the request header than rule %s makes", rule.Name), nil

@@ -28,7 +28,8 @@ func (c *Cache) Catalogue(rules func(target *url.URL) *Rule) *Catalogue {
 
 // Object is a stored response.
 type Object struct {
-	// URL is the target URI as the client of the fill spelled it.
+	// URL is the target URI as the client of the fill spelled it, without the query
+	// parameters that its rule leaves out of the key.
 	URL    string
 	Status int
 	Size   int64 // of the body, in bytes

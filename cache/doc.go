@@ -48,4 +48,8 @@
 // to that client's own request, or to a HEAD with its credentials. The answers are
 // remembered for a while (verdicts.go), by what HMAC makes of credential and scope. What
 // upstream refuses it refuses to the client itself, whose own request is sent for that.
+// Under AccessSigned it is the URL that gives the right (signature.go).
+//
+// Where the rule says so, the digest in the path is the key (Rule.KeyByDigest), and
+// redirects are followed on the way to the content (redirect.go).
 package cache

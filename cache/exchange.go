@@ -41,9 +41,14 @@ type exchange struct {
 	// out, in a word of Cache-Status, where it was only now.
 	cleared   bool
 	clearedBy string
+	// kept: the answer is what is stored, or being stored.
+	kept bool
+	// vouched is that of the latest request of its own; see exchangeUnder.
+	vouched bool
 }
 
 func newExchange(c *Cache, w http.ResponseWriter, r *http.Request, rule *Rule) *exchange {
+	rule = rule.at(r.URL)
 	return &exchange{
 		c: c, w: w, r: r, rule: rule,
 		req:     requestDirectives(r.Header),
@@ -107,6 +112,9 @@ func (x *exchange) round() error {
 	}
 	if x.r.Method == http.MethodHead {
 		return x.validateHead(f, j)
+	}
+	if x.rule.ValidateHead && !x.req.has("no-store") {
+		return x.validateByHead(f, j)
 	}
 	return x.fetch(f, j)
 }

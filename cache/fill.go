@@ -82,6 +82,7 @@ type fill struct {
 	trailers                       bool        // trailer fields are announced
 	why                            string      // why it is not shared, for Cache-Status
 	echo                           []byte      // the body of an error that joiners get as well, or nil
+	vouched                        bool        // see exchangeUnder
 	set                            []string    // request fields that select the response
 	current                        *record     // with validated: the freshened record
 	spool                          *spool
@@ -172,7 +173,8 @@ func (f *fill) ask() (*http.Response, error) {
 		addConditions(req, f.stored.rec)
 	}
 	f.requested = f.c.now()
-	resp, err := f.c.roundTrip(req)
+	resp, vouched, err := f.c.exchangeUnder(f.rule, req)
+	f.vouched = vouched
 	f.received = f.c.now()
 	return resp, err
 }
@@ -388,10 +390,8 @@ func (f *fill) commit() {
 
 // record describes the response. It may be asked for once the fill is shared.
 func (f *fill) record() *record {
-	target := *f.sent.URL
-	target.User = nil // passwords stay out of the store
 	return &record{
-		kind: kindObject, status: f.status, url: target.String(), requested: f.requested, received: f.received,
+		kind: kindObject, status: f.status, url: storedURL(f.sent.URL, f.rule), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
 		selectors: append(f.content.selectors(f.sent.Method), selectorsOf(f.set, f.sent.Header)...),
 		partition: f.rule.Partition, verified: f.verified,
@@ -421,7 +421,7 @@ func (f *fill) decide(v verdict) {
 func (f *fill) hand(v verdict, resp *http.Response) {
 	echo := f.mayEcho() && forbidden(f.rule, f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
 	// Where the credential decides, others fare otherwise, and can wait for each other.
-	denied := f.rule.checked() && f.status >= 400
+	denied := (f.rule.checked() || f.rule.byContent()) && f.status >= 400
 	f.c.withdraw(f, !echo && !denied)
 	if echo && f.readers.Load() > 1 {
 		f.keepEcho(resp)
@@ -442,7 +442,7 @@ func (f *fill) hand(v verdict, resp *http.Response) {
 // upstream cannot answer now, or under a rule that there is nothing. Under HTTP an
 // absence is shared where HTTP says for how long.
 func (f *fill) mayEcho() bool {
-	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status) && !f.rule.checked()
+	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status) && !f.rule.checked() && !f.rule.byContent()
 }
 
 // absent lists the answers that there is nothing at a URI.

@@ -49,7 +49,8 @@ func (x *exchange) send(request func(context.Context) *http.Request) (*http.Resp
 			return nil
 		},
 	})
-	resp, err := x.c.roundTrip(request(ctx))
+	resp, vouched, err := x.c.exchangeUnder(x.rule, request(ctx))
+	x.vouched = vouched
 	mu.Lock()
 	over = true
 	mu.Unlock()

@@ -81,15 +81,13 @@ func (x *exchange) keeper(sent *http.Request, resp *http.Response) *partKeeper {
 		x.c.storeFailed(x.c.log, "create", err)
 		return nil
 	}
-	target := *sent.URL
-	target.User = nil
 	received := x.c.now()
 	return &partKeeper{
 		ReadCloser: resp.Body, c: x.c, w: w, part: p,
 		in: &partSet{
 			key: key, primary: x.primary, complete: complete, latest: received,
 			whole: whole{rule: x.rule, set: set, sent: sent.Header, rec: &record{
-				kind: kindObject, status: http.StatusOK, url: target.String(), received: received,
+				kind: kindObject, status: http.StatusOK, url: storedURL(sent.URL, x.rule), received: received,
 				etag: as.Header.Get("Etag"), lastModified: as.Header.Get("Last-Modified"),
 				header: storedHeader(as.Header, x.rule, received), selectors: selectorsOf(set, sent.Header),
 				partition: x.rule.Partition,

@@ -44,7 +44,7 @@ type record struct {
 
 	// kindObject
 	status int
-	url    string // target URI as the client of the fill spelled it
+	url    string // see storedURL
 	// requested and received are when the request that last selected or validated
 	// the response was sent and when its answer came (RFC 9111, section 4.2.3).
 	requested, received time.Time

@@ -19,6 +19,7 @@ type metrics struct {
 	storeFailures prometheus.Counter
 
 	rechecks       *prometheus.CounterVec
+	redirects      *prometheus.CounterVec
 	circuitsOpened prometheus.Counter
 	spared         *prometheus.CounterVec
 }
@@ -80,6 +81,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "larder_cache_rechecks_total",
 		Help: "Requests for which upstream had to say whether the client may have what is stored, by what came of it: allowed, remembered (it had said so lately), denied, failed, or unasked (upstream failed, and it had said so before).",
 	}, []string{"result"})
+	m.redirects = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_redirects_total",
+		Help: "Redirects of upstream under rules that have them followed, by what became of them: followed, or passed to the client because their target may not be asked.",
+	}, []string{"result"})
 	m.circuitsOpened = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "larder_cache_circuits_opened_total",
 		Help: "Times that an upstream was found to be down, so that only probes are sent to it.",
@@ -95,7 +100,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
-			m.circuitsOpened, m.spared, m.rechecks)
+			m.circuitsOpened, m.spared, m.rechecks, m.redirects)
 	}
 	return m
 }

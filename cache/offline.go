@@ -35,6 +35,9 @@ func (x *exchange) offlineRound() error {
 		return x.offlineMiss()
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
+	if j.expired {
+		return x.offlineMiss()
+	}
 	if j.fresh {
 		return x.hit(f.selected, j, "")
 	}

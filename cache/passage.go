@@ -126,7 +126,7 @@ func (p *passage) mayHave() (bool, error) {
 			// What was sent to it is its own to have, and proves nothing.
 			return true, nil
 		}
-		if brings || p.fill.verdict == unshared && p.fill.status < 400 {
+		if p.fill.vouched && (brings || p.fill.verdict == unshared && p.fill.status < 300) {
 			p.c.verdicts.allow(p.c.verdicts.claimOf(p.r, p.rule), p.c.now())
 			p.cleared = true
 		}
@@ -196,8 +196,8 @@ func (p *passage) echoed() error {
 // credentials where a leader without any was told that there is nothing.
 func (p *passage) unshared(set []string) error {
 	status := p.fill.status
-	if !p.leader && p.rule.checked() && status >= 400 && !failsForNow(status) {
-		// It was the leader's credential that upstream did not like.
+	if !p.leader && (p.rule.checked() || p.rule.byContent()) && status >= 400 && !failsForNow(status) {
+		// It was the leader's credential that upstream did not like, or its URL.
 		p.out.Collapsed = false
 		return errAgain
 	}

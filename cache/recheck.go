@@ -18,8 +18,9 @@ type question struct {
 	done   chan struct{}
 	status int
 	header http.Header
-	proof  bool // what a status below 400 means, unless the rule's RecheckProof says no
+	length int64
 	err    error
+	yes    bool
 }
 
 // admitted reports whether the client may have what is stored, or fetched for another
@@ -31,13 +32,16 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 	}
 	v := &x.c.verdicts
 	claim := v.claimOf(x.r, x.rule)
-	if v.allows(claim, x.rule.recheckTTL(), x.c.now()) {
+	if v.allows(claim, x.rule, 0, x.c.now()) {
 		x.c.metrics.rechecks.WithLabelValues("remembered").Inc()
 		x.cleared = true
 		return true, nil
 	}
 	if x.offline() {
 		return x.admittedUnasked(claim, "offline")
+	}
+	if x.rule.Access == AccessSigned && x.r.Method == http.MethodHead {
+		return false, x.forward("request", "recheck") // it may be signed for, or not
 	}
 	q, err := x.c.ask(x, claim)
 	if err != nil {
@@ -58,7 +62,7 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 			return false, q.err
 		}
 		return false, x.relayStatus(q)
-	case q.status < 400 && q.proof:
+	case q.yes:
 		x.admit(claim, "allowed")
 		return true, nil
 	}
@@ -91,7 +95,7 @@ func (x *exchange) admittedUnasked(claim claim, how string) (bool, error) {
 }
 
 func (x *exchange) verifiedLately(claim claim) bool {
-	return x.c.verdicts.allows(claim, x.rule.recheckTTL()+x.rule.StaleIfError, x.c.now())
+	return x.c.verdicts.allows(claim, x.rule, x.rule.StaleIfError, x.c.now())
 }
 
 // mayGoUnasked reports whether a stale response may be served to the client although
@@ -104,11 +108,11 @@ func (x *exchange) mayGoUnasked() bool {
 // is upstream's to the client, body and all, and where only HEAD is not known it is what
 // was asked for. It is conditional on what is stored, so that this can be served.
 func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, err error) {
-	if refuses := q.status == http.StatusUnauthorized || q.status == http.StatusForbidden || absent(q.status); refuses {
-		x.c.verdicts.refuse(claim)
+	if gone := absent(q.status); gone || q.status == http.StatusUnauthorized || q.status == http.StatusForbidden {
+		x.c.verdicts.refuse(claim, gone)
 	}
 	cs := cacheStatus{fwd: "request", detail: "recheck"}
-	if x.r.Method == http.MethodHead && x.rule.RecheckAt == "" {
+	if x.r.Method == http.MethodHead && x.rule.RecheckAt == "" && q.status >= 400 {
 		x.c.metrics.rechecks.WithLabelValues("denied").Inc()
 		return false, x.relayHead(q, cs)
 	}
@@ -130,7 +134,7 @@ func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, er
 		return true, nil
 	}
 	switch {
-	case resp.StatusCode < 400 && x.rule.RecheckProof == nil:
+	case x.vouched && resp.StatusCode < 300 && x.rule.RecheckProof == nil:
 		x.admit(claim, "allowed")
 	case resp.StatusCode >= 400:
 		x.c.metrics.rechecks.WithLabelValues("denied").Inc()
@@ -187,13 +191,19 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 			close(q.done)
 		}()
 		resp, err := c.roundTrip(req)
+		vouched := true
+		if err == nil && x.rule.ValidateHead {
+			// Where the digest is wanted, the redirect does not do.
+			resp, vouched, err = c.follow(x.rule, req, resp)
+		}
 		if err != nil {
 			q.err = err
 			return
 		}
-		q.status, q.header, q.proof = resp.StatusCode, endToEnd(resp.Header), true
-		if q.status < 400 && x.rule.RecheckProof != nil {
-			q.proof = q.status == http.StatusOK && x.rule.RecheckProof(resp.Header, io.LimitReader(resp.Body, maxProof))
+		q.status, q.header, q.length = resp.StatusCode, endToEnd(resp.Header), resp.ContentLength
+		q.yes = vouched && x.rule.isYes(req, resp)
+		if q.yes && x.rule.RecheckProof != nil {
+			q.yes = q.status == http.StatusOK && x.rule.RecheckProof(resp.Header, io.LimitReader(resp.Body, maxProof))
 		}
 		resp.Body.Close()
 	})
@@ -206,6 +216,22 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 	return q, nil
 }
 
+// isYes reports whether upstream's answer to a question lets the client have it. Where the
+// rule knows redirects for the way to the content, one that carries a signature or names
+// the content is a yes. Any other may lead to a page that asks for a password.
+func (r *Rule) isYes(asked *http.Request, resp *http.Response) bool {
+	switch {
+	case r.Access == AccessSigned:
+		return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent
+	case resp.StatusCode < 300:
+		return true
+	case !r.FollowRedirects && !r.byContent() || asked.Method != http.MethodHead:
+		return false
+	}
+	to := locationOf(asked.URL, resp.StatusCode, resp.Header)
+	return to != nil && leadsToContent(r, asked.URL, to)
+}
+
 // question is the request by which upstream is asked: the client's own, without what
 // speaks of its own copy, with HEAD, or with GET where the rule says.
 func (r *Rule) question(ctx context.Context, client *http.Request) *http.Request {
@@ -215,6 +241,11 @@ func (r *Rule) question(ctx context.Context, client *http.Request) *http.Request
 		if ownCopyField(name) || name == "Te" || strings.HasPrefix(name, "Content-") || name == "Expect" {
 			delete(req.Header, name)
 		}
+	}
+	if r.Access == AccessSigned {
+		// The method is signed as well. Of GET one byte is enough.
+		req.Method, req.Header["Range"] = http.MethodGet, []string{"bytes=0-0"}
+		return req
 	}
 	if r.RecheckAt == "" || r.RecheckScope == nil {
 		return req

@@ -363,13 +363,13 @@ func TestVerdictsAreBounded(t *testing.T) {
 		r.Header.Set("Authorization", fmt.Sprintf("Bearer %d", i))
 		claims[i] = v.claimOf(r, rule)
 		v.allow(claims[i], time.Unix(1, 0))
-		v.allows(claims[0], time.Minute, time.Unix(1, 0)) // is kept, being used
+		v.allows(claims[0], rule, 0, time.Unix(1, 0)) // is kept, being used
 	}
 	if len(v.allowed.byKey) != 100 || v.allowed.order.Len() != 100 {
 		t.Errorf("%d verdicts, %d in order", len(v.allowed.byKey), v.allowed.order.Len())
 	}
 	for i, want := range map[int]bool{0: true, 1: false, 50: false, 52: true, 149: true} {
-		if got := v.allows(claims[i], time.Minute, time.Unix(1, 0)); got != want {
+		if got := v.allows(claims[i], rule, 0, time.Unix(1, 0)); got != want {
 			t.Errorf("%d is remembered: %v", i, got)
 		}
 	}

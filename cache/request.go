@@ -70,6 +70,9 @@ func canonicalRequest(ctx context.Context, r *http.Request, rule *Rule, set []st
 			delete(req.Header, key)
 		}
 	}
+	if rule.byContent() {
+		req.Header["Accept-Encoding"] = []string{"identity"} // what the digest is of
+	}
 	keepAgentAway(req.Header)
 	return req
 }

@@ -81,6 +81,9 @@ func clientGone(err error) error {
 func (x *exchange) newReply(status int, fields http.Header, cs cacheStatus) *reply {
 	x.out.CacheStatus = cs.String()
 	own := make(http.Header, 4)
+	if x.kept {
+		maps.Copy(own, x.rule.overrides)
+	}
 	own["Cache-Status"] = appended(fields["Cache-Status"], x.out.CacheStatus)
 	return &reply{x: x, status: status, fields: fields, own: own}
 }
@@ -104,6 +107,7 @@ func (x *exchange) text(status int, cs cacheStatus, body string) error {
 // fromStore answers from a stored response: whole, ranges, 304 or 416.
 func (x *exchange) fromStore(s *selected, cs cacheStatus) error {
 	cs.key = keyText(x.rule, x.r.Header, s.rec.header)
+	x.kept = true
 	x.out.SHA256 = ""
 	if s.rec.status == http.StatusOK {
 		x.out.SHA256, x.out.Verified = hexSum(s.sum), s.rec.proof
@@ -207,6 +211,7 @@ func (p *reply) span(s *selected, part span) error {
 // fromFill answers from a running fill.
 func (x *exchange) fromFill(f *fill, fields http.Header, cs cacheStatus) error {
 	cs.key = keyText(x.rule, x.r.Header, f.common)
+	x.kept = true
 	if notModified(x.r.Header, fields, f.status, f.received) {
 		// The client needs no byte, but the next one does.
 		f.keep.Store(true)

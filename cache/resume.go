@@ -117,7 +117,7 @@ func (r *resumption) try(size int64) (*http.Response, error) {
 		req.Header["If-Range"] = []string{condition}
 	}
 	r.requested = r.f.c.now()
-	resp, err := r.f.c.roundTrip(req)
+	resp, _, err := r.f.c.exchangeUnder(r.f.rule, req)
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,19 @@ type Rule struct {
 	FinishFill FinishFill
 	// Access says how it is made sure that a client may have what is stored.
 	Access Access
+	// SignedBy reports, under AccessSigned, whether a host's redirects are believed to
+	// give the right to the signed URLs in them; nil: none's.
+	SignedBy func(host string) bool
+	// FollowRedirects has upstream's redirects followed for GET and HEAD as long as they
+	// lead to https, and the response at their end answers for the URL that was asked for.
+	// Credentials go to the origin asked for alone.
+	FollowRedirects bool
+	// KeyByDigest makes the SHA-256 digest that Digests find in the path the key, whatever
+	// host, path and query it comes with. A URL without one has its own key.
+	KeyByDigest bool
+	// ValidateHead has what is stale validated with HEAD, by the Docker-Content-Digest of
+	// the answer, or its ETag; where it has neither of those that are stored, with GET.
+	ValidateHead bool
 	// RecheckTTL is how long AccessRecheck relies on what upstream has said of a
 	// credential, as long as that has not expired; 0: two minutes. While upstream fails
 	// it does so for StaleIfError besides.
@@ -133,6 +146,11 @@ type Rule struct {
 	Index *Index
 	// Ledger says what becomes of other bytes than those first seen under a URL.
 	Ledger LedgerMode
+
+	// content is the digest that is the key, and overrides are the fields that the query
+	// of a signed URL sets in the response; see at.
+	content   integrity.Digest
+	overrides http.Header
 }
 
 // Verify says what becomes of responses by the digest that they should have.
@@ -182,6 +200,41 @@ func (r *Rule) URLDigest(target *url.URL) (integrity.Digest, bool) {
 		}
 	}
 	return integrity.Digest{}, false
+}
+
+// byContent reports whether the digest of the content is the key.
+func (r *Rule) byContent() bool { return !r.content.IsZero() }
+
+// at returns the rule as it is for a target URI: from there on it knows what there is of
+// the digest that is the key, and of fields that the query of a signed URL sets.
+func (r *Rule) at(target *url.URL) *Rule {
+	d, ok := r.contentOf(target)
+	var overrides http.Header
+	if r.Access == AccessSigned {
+		overrides = overridesOf(target)
+	}
+	if (!ok || r.byContent()) && overrides == nil {
+		return r
+	}
+	found := *r
+	found.overrides = overrides
+	if ok {
+		found.content = d
+	}
+	return &found
+}
+
+// contentOf returns the digest that is the key of a target URI. Others than SHA-256 are
+// none: that is the one by which the store knows what it holds.
+func (r *Rule) contentOf(target *url.URL) (integrity.Digest, bool) {
+	if !r.KeyByDigest {
+		return integrity.Digest{}, false
+	}
+	if r.byContent() {
+		return r.content, true
+	}
+	d, ok := r.URLDigest(target)
+	return d, ok && d.Algorithm() == integrity.SHA256
 }
 
 // keeping says how the store keeps what is stored under the rule.

@@ -48,6 +48,7 @@ func (c *Cache) roundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case err == nil:
 		c.circuits.answered(req.URL, resp, c.now())
+		c.NoteRedirect(req.URL, resp.StatusCode, resp.Header)
 	case req.Context().Err() == nil && c.circuits.failed(req.URL, err, c.now()):
 		c.metrics.circuitsOpened.Inc()
 		c.log.Warn("upstream is down", "host", req.URL.Host, "err", err)

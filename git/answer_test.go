@@ -83,6 +83,7 @@ func TestAnswers(t *testing.T) {
 		{"v0: a depth and a NAK", "", depth0, lines("shallow "+one, "unshallow "+two, "0000", "NAK"), "", nil},
 		{"v0: a shallow clone", "", shallow0, lines("shallow "+one, "0000", "NAK") + banded(p, 7) + "0000", "", nil},
 		{"v0: in no sideband", "", raw0, lines("NAK") + p, "", nil},
+		{"v0: SHA-256", "", lines("want "+big+caps, "0000", "done"), lines("NAK") + banded(p256, 99) + "0000", "", nil},
 		{"v0: an error", "", clone0, lines("ERR upload-pack: not our ref"), "error", nil},
 		{"v0: an error in a sideband", "", clone0, lines("NAK", "\x03aborting\n"), "error", nil},
 		{"v0: no depth", "", depth0, lines("NAK"), "not-understood", nil},

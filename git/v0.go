@@ -60,6 +60,10 @@ func (p *requestReader) need(line string) error {
 			return err
 		}
 		value = object
+		if !p.format && len(object) == 64 {
+			// git answers an advertisement of object-format without one of its own.
+			p.request.sha256 = true
+		}
 	}
 	p.wanted = true
 	p.noteLine("want " + value)

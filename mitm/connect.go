@@ -104,6 +104,7 @@ func (s *Server) connectOpened(w http.ResponseWriter, r *http.Request, a authori
 		s.setups.leave()
 		return err
 	}
+	c.agent = agentOf(r.UserAgent())
 	go func() { // ends at the handshake's end or timeout; a tunnel goes on by itself
 		defer s.setups.leave()
 		s.guarded(c, x, func() { s.open(c, a, x) })

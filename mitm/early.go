@@ -68,6 +68,7 @@ func (s *Server) earlyConnect(c *clientConn, h *connectHead, behind []byte) func
 	case policy.Tunnel:
 		rest = s.earlyTunnel(c, a, x, behind)
 	default:
+		c.agent = agentOf(string(h.agent))
 		rest = s.earlyOpened(c, a, x, behind)
 	}
 	if rest == nil {

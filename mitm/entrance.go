@@ -228,7 +228,7 @@ func (s *Server) openOuter(c *clientConn, config *tls.Config) error {
 	c.replay = nil
 	if err := t.HandshakeContext(ctx); err != nil {
 		s.metrics.handshakes.WithLabelValues("failed").Inc()
-		return &handshakeError{err}
+		return &handshakeError{err: err}
 	}
 	c.outer = t
 	return nil

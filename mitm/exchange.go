@@ -60,6 +60,9 @@ type Exchange struct {
 	// Reported is the name of the rule of mode report that would have refused it,
 	// "" if there is none.
 	Reported string
+	// Distrust is the reason for which the client is taken not to trust larder's
+	// certificate, one of Reasons, "" if it does; Tool is then the likely program.
+	Distrust, Tool string
 	// Err is why the exchange failed, "" if it did not.
 	Err string
 }
@@ -210,7 +213,7 @@ func (x *exchange) log() {
 	if !logger.Enabled(ctx, x.level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 14)
+	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs,
 		slog.String("method", x.Method),
 		slog.String("url", x.uri()),
@@ -230,6 +233,9 @@ func (x *exchange) log() {
 	}
 	if x.Reported != "" {
 		attrs = append(attrs, slog.String("would_deny", x.Reported))
+	}
+	if x.Distrust != "" {
+		attrs = append(attrs, slog.String("distrust", x.Distrust), slog.String("tool", x.Tool))
 	}
 	if x.stack != nil {
 		attrs = append(attrs, slog.String("stack", string(x.stack)))

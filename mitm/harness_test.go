@@ -150,6 +150,8 @@ func (f *fakeCache) InvalidateUnder(u *url.URL, _ *cache.Rule) {
 	f.dropped = append(f.dropped, u.String())
 }
 
+func (f *fakeCache) NoteRedirect(*url.URL, int, http.Header) {}
+
 func (f *fakeCache) invalidated() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

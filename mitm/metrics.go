@@ -17,6 +17,7 @@ type metrics struct {
 	classes     map[string]*classMetrics // looked up by label once and for all
 	failures    *prometheus.CounterVec
 	handshakes  *prometheus.CounterVec
+	distrust    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
 }
 
@@ -65,6 +66,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "larder_mitm_handshakes_total",
 			Help: "TLS handshakes with clients, by result: full, resumed or failed.",
 		}, result),
+		distrust: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_distrust_total",
+			Help: "TLS handshakes in which a client did not trust larder's certificate, by reason and likely tool.",
+		}, []string{"reason", "tool"}),
 		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "larder_mitm_denials_total",
 			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
@@ -80,7 +85,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.denials,
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.denials,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)

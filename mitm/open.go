@@ -30,6 +30,7 @@ func (s *Server) tlsConfig() *tls.Config {
 			if c == nil {
 				return nil, errors.New("handshake without a CONNECT authority")
 			}
+			c.shown = true
 			return s.options.Certificates.Leaf(onBehalfOf(hello.Context(), c), c.authority.Host)
 		},
 	}
@@ -214,25 +215,28 @@ func (s *Server) handshake(c *clientConn, a authority, x *exchange) {
 	c.authority = a // GetCertificate asks for it
 	ctx, cancel := context.WithTimeout(withConn(context.Background(), c), s.options.HandshakeTimeout)
 	defer cancel()
-	w := &gatherWriter{clientConn: c, pool: &s.gathers, yield: runtime.Gosched}
+	trial := s.try(c, x)
+	w := &gatherWriter{clientConn: c, pool: &s.gathers, yield: runtime.Gosched, trial: trial}
 	t := tls.Server(w, s.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		s.metrics.handshakes.WithLabelValues("failed").Inc()
-		x.drop(c, &handshakeError{err})
+		trial.fail(err)
 		return
 	}
+	w.trial = nil
 	c.misnamed = otherName(t.ConnectionState().ServerName, a)
 	result := "full"
 	if t.ConnectionState().DidResume {
 		result = "resumed"
 	}
 	s.metrics.handshakes.WithLabelValues(result).Inc()
+	trial.succeed(t) // x is the trial's from here on
 	if t.ConnectionState().NegotiatedProtocol == "h2" {
 		w.lazy = true
-		s.deliver(c, t, a, x) // net/http wants it bare for HTTP/2
+		s.handoff.deliver(t) // net/http wants it bare for HTTP/2
 		return
 	}
-	s.startLightly(&openedConn{tlsConn: t, client: c, server: s, writer: w}, x)
+	s.startLightly(&openedConn{tlsConn: t, client: c, server: s, writer: w})
 }
 
 // otherName returns the server name that a client sent, unless it is that of the

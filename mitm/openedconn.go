@@ -241,6 +241,7 @@ func (c *openedConn) begin() bool {
 		return false
 	}
 	c.busy = true
+	c.client.trusted()
 	c.client.idle.Store(false)
 	c.client.fresh.Store(false)
 	return true

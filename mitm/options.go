@@ -56,6 +56,8 @@ type Cache interface {
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)
+	// NoteRedirect is told of upstream's redirects to requests that are passed.
+	NoteRedirect(from *url.URL, status int, header http.Header)
 }
 
 // Wheels are what is added to indexes of PyPI. *wheels.Store is one.
@@ -80,6 +82,9 @@ type Options struct {
 	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
 	// which. Access is not asked. nil: 404 with a short text.
 	Origin http.Handler
+	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
+	// is; log and metrics say so all the same.
+	Distrust DistrustObserver
 	// Wheels are added to indexes where the policy says so. nil: none.
 	Wheels Wheels
 	// Fetched is told of every file that a client got whole under a rule with registry

@@ -45,5 +45,15 @@ func isOffline(l net.Listener) bool {
 	return ok && o.Offline()
 }
 
+// runOf asks a listener which run it is for.
+func runOf(l net.Listener) *Run {
+	r, ok := l.(interface{ Run() (id, command string) })
+	if !ok {
+		return nil
+	}
+	id, command := r.Run()
+	return &Run{ID: id, Command: command}
+}
+
 // isOffline reports whether upstream is not to be asked, for this connection or any.
 func (x *exchange) isOffline() bool { return x.offline || x.server.options.Upstream.offline.Load() }

@@ -57,6 +57,7 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	}
 	defer res.Body.Close()
 	s.invalidate(out, res, x)
+	s.options.Cache.NoteRedirect(out.URL, res.StatusCode, res.Header)
 	switching := res.StatusCode == http.StatusSwitchingProtocols
 	if extended == nil && switching {
 		s.upgrade(w, out, res, x)

@@ -36,6 +36,7 @@ func (s *Server) serveRedirected(c *clientConn, e *Entrance, x *exchange) {
 		return
 	}
 	x.URL = dst.String()
+	c.elsewhere = true
 	if s.options.Upstream.isHere(dst) {
 		x.drop(c, ErrLoop)
 		return
@@ -82,7 +83,7 @@ func (e *Entrance) destinationOf(c net.Conn) (dst netip.AddrPort, err error) {
 func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 	kind, hello := peekHello(c.replay)
 	if kind != openingHello {
-		x.drop(c, &handshakeError{errors.New("the ClientHello did not come in time")})
+		x.drop(c, &handshakeError{err: errors.New("the ClientHello did not come in time")})
 		return
 	}
 	name, err := serverName(hello)

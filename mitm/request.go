@@ -128,7 +128,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		}
 	}
 	if cached {
-		s.serveCached(w, out, rule, body, x)
+		s.serveCached(w, out, rules, rule, body, x)
 		return
 	}
 	if x.offline || rule.cache != nil && rule.cache.Offline {
@@ -204,7 +204,7 @@ func (s *Server) mayBeReady(d policy.Decision, rule *rule) bool {
 }
 
 // serveCached lets the cache answer.
-func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rule, body *content, x *exchange) {
+func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rules *ruleset, rule *rule, body *content, x *exchange) {
 	to := w
 	if rule.response != nil {
 		to = &modifyingWriter{ResponseWriter: w, request: out, modifier: rule.response}
@@ -214,6 +214,9 @@ func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rul
 	use := rule.cache
 	if x.offline {
 		use = rule.offline
+	}
+	if use.FollowRedirects {
+		out = out.WithContext(cache.WithHops(out.Context(), rules.hops(x.who)))
 	}
 	var o cache.Outcome
 	var err error

@@ -36,6 +36,8 @@ type Server struct {
 	heads   sync.Pool  // of *[earlyBuffer]byte
 	// contents is how much more may be held of request bodies that are read whole.
 	contents allowance
+	// distrust remembers which clients refuse larder's certificates.
+	distrust *register
 
 	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
 	base   context.Context
@@ -86,6 +88,7 @@ func New(o Options) (*Server, error) {
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
 	s.contents.give(maxContents)
+	s.distrust = newRegister(o, m)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
 	s.heads.New = func() any { return new([earlyBuffer]byte) }
@@ -151,6 +154,8 @@ func (s *Server) SetPolicyAndAccess(p Policy, a Access) {
 //
 // Where l has a method Offline() bool that returns true, requests on its connections
 // are answered from the store, whatever its age, or with 504: upstream is not asked.
+// Where it has a method Run() (id, command string), its clients are that command's as
+// far as Distrust goes.
 func (s *Server) Serve(l net.Listener, observe func(Exchange)) error {
 	return s.ServeRecorded(l, observe, nil)
 }
@@ -168,7 +173,7 @@ func (s *Server) ServeEntrance(l net.Listener, e Entrance, observe func(Exchange
 
 func (s *Server) serve(l net.Listener, e *Entrance, observe func(Exchange), r *Recorder) error {
 	left := new(count)
-	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), recorder: r}
+	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), run: runOf(l), recorder: r}
 	if e != nil {
 		accepting.uncounted = e.isBalancer
 	}

@@ -47,8 +47,8 @@ func TestExplainSaysThatTheBodyDecides(t *testing.T) {
 	u := mustURL(t, "https://repos.test/a/b.git/git-upload-pack")
 	unread, refs := p.Explain(Client{}, "POST", u).String(), p.ExplainBody(Client{}, "POST", u, BodyGitRefs).String()
 	for text, want := range map[string]string{
-		unread: `rule "packs" at larder.yaml:86:5 decides, if the body is of the kind git-fetch: immutable`,
-		refs:   `not rule "packs" at larder.yaml:86:5: it is for requests with a body of the kind git-fetch`,
+		unread: `rule "packs" at larder.yaml:98:5 decides, if the body is of the kind git-fetch: immutable`,
+		refs:   `not rule "packs" at larder.yaml:98:5: it is for requests with a body of the kind git-fetch`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("explanation lacks %q:\n%s", want, text)

@@ -25,10 +25,12 @@ func (d *ruleDecoder) required() {
 func (d *ruleDecoder) combinations() {
 	d.tunnelSeesNothing()
 	d.modeOfDeny()
+	d.queryKeys()
 	d.cachingKeys()
 	d.freshnessKeys()
 	d.quota()
 	d.recheckKeys()
+	d.contentKeys()
 	d.integrity()
 	d.bodyKeys()
 	d.broadHosts()
@@ -68,7 +70,7 @@ func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
 		for _, key := range []string{
 			"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill",
-			"authorized", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger", "request_body",
+			"authorized", "signed_by", "key", "redirects", "validate", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger", "request_body",
 		} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)
@@ -99,7 +101,7 @@ func (d *ruleDecoder) freshnessKeys() {
 	d.complain("ttl", "leave ttl out to keep for ever, or use action revalidate to validate each time",
 		"ttl 0 makes no sense under action immutable")
 	for _, key := range []string{"stale_if_error", "stale_while_revalidate"} {
-		if key == "stale_if_error" && d.rule.Authorized == Recheck {
+		if key == "stale_if_error" && d.rule.rechecks() {
 			continue // it is then about how long a verdict may be old
 		}
 		d.complain(key, "give the rule a ttl, or use action revalidate",

@@ -98,6 +98,13 @@ func (d *ruleDecoder) fields() []field {
 		{"methods", func(v *yaml.Node) { r.Methods = d.list(v, "methods", checkMethod) }},
 		{"request_body", d.requestBody},
 		{"paths", d.paths},
+		{"query", func(v *yaml.Node) {
+			r.Query = d.list(v, "query", func(s string) *valueError {
+				term, err := parseQueryTerm(s)
+				r.query = append(r.query, term)
+				return err
+			})
+		}},
 		{"clients", d.clients},
 		{"users", d.users},
 		{"action", d.action},
@@ -115,6 +122,10 @@ func (d *ruleDecoder) fields() []field {
 		{"fill_ranges", func(v *yaml.Node) { d.flag(v, "fill_ranges", &r.FillRanges) }},
 		{"finish_fill", d.finishFill},
 		{"authorized", d.authorized},
+		{"signed_by", d.signedBy},
+		{"key", d.key},
+		{"redirects", d.redirects},
+		{"validate", d.validate},
 		{"recheck_ttl", func(v *yaml.Node) { d.duration(v, "recheck_ttl", &r.RecheckTTL) }},
 		{"recheck_scope", d.recheckScope},
 		{"recheck_at", d.recheckAt},

@@ -83,6 +83,8 @@ func (r *Rule) reason(m mismatch, q *request) string {
 		return fmt.Sprintf("method %s is not among %s", q.method, strings.Join(r.Methods, ", "))
 	case wrongPath:
 		return "no pattern in paths matches " + q.path
+	case wrongQuery:
+		return r.queryReason(q.query)
 	case wrongBody:
 		return fmt.Sprintf("it is for requests with a body of the kind %s", r.RequestBody)
 	case dotSegments:
@@ -174,6 +176,7 @@ func storingWords(r *Rule) string {
 	if len(r.DropQuery) > 0 {
 		parts = append(parts, "Query parameters "+strings.Join(r.DropQuery, ", ")+" are not part of the key.")
 	}
+	parts = append(parts, r.contentWords()...)
 	parts = append(parts, r.bodyWords()...)
 	if words := r.authorizedWords(); words != "" {
 		parts = append(parts, words)
@@ -208,6 +211,12 @@ func (r *Rule) authorizedWords() string {
 	switch r.Authorized {
 	case Public:
 		return "Responses to requests with credentials are stored for everybody."
+	case Signed:
+		words := "But first upstream is asked whether the client's URL, without whose signature it is stored, is good"
+		if len(r.SignedBy) > 0 {
+			words += ", unless " + strings.Join(r.SignedBy, ", ") + " has sent it in a redirect and it has not expired"
+		}
+		return words + "."
 	case Recheck:
 		how, scope, ttl := "with HEAD", "for this URL", r.RecheckTTL
 		if r.RecheckAt != "" {

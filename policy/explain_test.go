@@ -90,6 +90,18 @@ rules:
     recheck_ttl: 30s
     recheck_scope: "^/([^/]+)/"
     recheck_at: "/$1/access"
+  - name: layers
+    hosts: ["layers.test"]
+    action: immutable
+    digest: { sha256: "^/([0-9a-f]{64})$" }
+    key: digest
+    redirects: follow
+    authorized: signed
+    signed_by: ["images.test"]
+  - name: tags
+    hosts: ["tags.test"]
+    action: revalidate
+    validate: head
   - name: shelf
     hosts: ["shelf.test"]
     action: revalidate
@@ -133,6 +145,8 @@ func TestExplain(t *testing.T) {
 		"GET https://web.test/",
 		"GET https://images.test/v2/a/blobs/x",
 		"GET https://repositories.test/a/x",
+		"GET https://layers.test/a",
+		"GET https://tags.test/a",
 		"GET https://shelf.test/a",
 		"GET https://user:secret@nobody.test/",
 		"GET https://staged.test/",

@@ -181,6 +181,8 @@ func (d *ruleDecoder) integrity() {
 		d.complain("ledger", "use action immutable for what never changes",
 			"ledger has no effect under action %s: what it serves may change", r.Action)
 	case d.keys["ledger"] != nil:
+	case r.Key == KeyDigest:
+		r.Ledger = LedgerOff // there can be no other bytes
 	case r.TTL > 0:
 		r.Ledger = LedgerWarn
 	default:

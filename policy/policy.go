@@ -136,6 +136,7 @@ type request struct {
 	host   host
 	port   int
 	path   string
+	query  string
 	tls    bool
 	body   RequestBody
 
@@ -143,7 +144,7 @@ type request struct {
 }
 
 func newRequest(c Client, method string, u *url.URL) request {
-	q := request{client: c.plain(), method: method, host: normalizeHost(u.Hostname()), path: sentPath(u)}
+	q := request{client: c.plain(), method: method, host: normalizeHost(u.Hostname()), path: sentPath(u), query: u.RawQuery}
 	switch strings.ToLower(u.Scheme) {
 	case "https", "wss":
 		q.tls, q.port = true, 443

@@ -277,10 +277,11 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	want := &Rule{
 		Name: "artifacts", Hosts: []string{"*.corp.test", "art{ifacts,}.example.test", "bücher.test", "10.0.0.0/8"},
 		Ports: []int{443, 8443}, Methods: []string{"GET", "HEAD"}, Paths: []string{"/releases/**", "^/v[0-9]+/"},
+		Query:   []string{"service=git%2Dupload-pack", "v"},
 		Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}, Users: []string{"ci", "*"},
 		Action: Immutable, TTL: 15*24*time.Hour + 12*time.Hour, StaleIfError: 24 * time.Hour, StaleWhileRevalidate: 30 * time.Second,
 		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, MaxStore: 1 << 40, Pin: true, Offline: true, FillRanges: true, FinishFill: FinishAlways,
-		Authorized: Recheck, RecheckTTL: 5 * time.Minute, RecheckScope: regexp.MustCompile("^/releases/([^/]+)/"), RecheckAt: "/releases/$1/access",
+		Authorized: Recheck, RecheckTTL: 5 * time.Minute, RecheckScope: regexp.MustCompile("^/releases/([^/]+)/"), RecheckAt: "/releases/$1/access", Redirects: FollowRedirects,
 		Digest: []PathDigest{
 			{Algorithm: "blake2b-256", Pattern: "^/releases/([0-9a-f]{2})/([0-9a-f]{62})"},
 			{Algorithm: "sha256-nix32", Pattern: "^/v1/(.*)"},
@@ -296,6 +297,13 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{}), cmpopts.EquateComparable(netip.Prefix{}),
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)
+	}
+	images, tags := p.Rules()[1], p.Rules()[2]
+	if images.Key != KeyDigest || images.Authorized != Signed || !images.Signs("a.registry.test") || images.Signs("registry.other.test") || images.Ledger != LedgerOff {
+		t.Errorf("images: %+v", images)
+	}
+	if tags.Validate != ValidateHead {
+		t.Errorf("tags: %+v", tags)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 type shape struct {
 	method string // "" is GET
 	url    string
+	body   RequestBody
 	rule   string
 	action Action
 	ttl    time.Duration
@@ -26,7 +27,7 @@ func checkShapes(t *testing.T, preset string, shapes []shape) {
 		if s.method == "" {
 			s.method = "GET"
 		}
-		d := p.Classify(Client{}, s.method, mustURL(t, s.url))
+		d := p.ClassifyBody(Client{}, s.method, mustURL(t, s.url), s.body)
 		rule, ttl := "", time.Duration(0)
 		if d.Rule != nil {
 			rule, ttl = strings.TrimPrefix(d.Rule.Name, preset+"/"), d.Rule.TTL

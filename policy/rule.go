@@ -35,6 +35,9 @@ type Rule struct {
 	// often it was encoded, and without dot segments and repeated slashes; a dot
 	// segment beside an encoded slash is denied whatever they say.
 	Paths []string `yaml:"paths"`
+	// Query lists parameters that the query must have, each once: name=value, or name
+	// for any value. Empty: any query. Not under deny.
+	Query []string `yaml:"query"`
 	// Clients lists networks that clients' connections come from. Empty: any.
 	Clients []netip.Prefix `yaml:"clients"`
 	// Users lists names that clients have proved to larder (see Auth), or * for
@@ -85,10 +88,14 @@ type Rule struct {
 	FinishFill FinishFill `yaml:"finish_fill"`
 	// Authorized says who may have what was stored of responses to requests with
 	// credentials: recheck (upstream is asked, with the client's own credentials, before
-	// anything is served), public (everybody: nothing under the rule is private). Absent:
+	// anything is served), signed (for URLs with a signature: who has one that upstream has
+	// sent in a redirect, or lets pass now; the signature is not part of the key), public (everybody: nothing under the rule is private). Absent:
 	// they are stored only where they say themselves that they are for everybody (RFC
 	// 9111, section 3.5).
 	Authorized Authorized `yaml:"authorized"`
+	// SignedBy lists, under authorized: signed, patterns of the hosts whose redirects give
+	// the right to the URLs in them. Absent: upstream is asked for each URL.
+	SignedBy []string `yaml:"signed_by"`
 	// RecheckTTL is how long upstream's word on a credential is relied on, up to 1h; a
 	// token that says when it expires, not beyond that. While upstream fails, what it
 	// said holds for stale_if_error besides. Absent: 2m.
@@ -100,6 +107,16 @@ type Rule struct {
 	// RecheckAt is where upstream is asked, with GET: a path and query in which $1 is a
 	// group of recheck_scope. Absent: at the URL itself, with HEAD.
 	RecheckAt string `yaml:"recheck_at"`
+	// Key is url or digest: what digest finds in the path, whatever host, path and query it
+	// comes with. Absent: url.
+	Key Key `yaml:"key"`
+	// Redirects is pass (to the client), or follow: those to https, with credentials for
+	// the origin asked for alone, and to nothing that deny rules keep from the client. What
+	// is at their end is stored and served as the response. Absent: pass.
+	Redirects Redirects `yaml:"redirects"`
+	// Validate is how what is stale is validated: get, conditional, or head, by the
+	// Docker-Content-Digest or ETag of the answer. Absent: get.
+	Validate Validate `yaml:"validate"`
 	// Digest says where in the path the digest of the body is, by algorithm.
 	Digest []PathDigest `yaml:"digest"`
 	// Verify is one of required, when-known, off. Absent: when-known.
@@ -128,7 +145,9 @@ type Rule struct {
 	Preset string `yaml:"-"`
 
 	hosts   []*HostPattern
+	signers []*HostPattern // of SignedBy
 	paths   []pathPattern
+	query   []queryTerm
 	vouches []*HostPattern
 }
 
@@ -164,6 +183,7 @@ const (
 	wrongPath
 	dotSegments
 	wrongBody
+	wrongQuery
 )
 
 // mismatch compares everything but the host.
@@ -182,6 +202,9 @@ func (r *Rule) mismatch(q *request) mismatch {
 	}
 	if !r.RequestBody.admits(q.body) {
 		return wrongBody
+	}
+	if len(r.query) > 0 && !r.matchesQuery(q.query) {
+		return wrongQuery
 	}
 	if len(r.paths) == 0 {
 		return matches
@@ -233,7 +256,7 @@ func (r *Rule) matchesPath(path string) bool {
 }
 
 // sees reports whether the rule needs more than is known of a connection to decide.
-func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 }
+func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 || len(r.Query) > 0 }
 
 // opens reports whether the rule makes larder open the TLS of its hosts.
 func (r *Rule) opens() bool {

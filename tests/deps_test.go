@@ -28,6 +28,7 @@ var mayImport = map[string]struct {
 	"mitm":            {[]string{"ca", "curation", "wheels", "policy", "cache", "cache/store", "cache/integrity", "git"}, "joins the leaves through interfaces that it declares"},
 	"admin":           {nil, "sees larder through interfaces that it declares"},
 	"kit":             {[]string{"certs"}, "answers over HTTP with what certs makes; who listens is another's business"},
+	"doctor":          {nil, "what is known of clients, whoever has found it out"},
 	"firewall":        {nil, "text for nft; it changes nothing and knows no larder"},
 	"daemon":          {nil, "hosts any proxy; cmd gives it one"},
 

@@ -16,7 +16,11 @@ const matrixBegin, matrixEnd = "<!-- matrix -->\n", "<!-- /matrix -->"
 // the table before.
 func matrixTable(versions map[string]string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| client | tried | variables alone | what it needs besides, and why |\n|---|---|---|---|\n")
+	b.WriteString("Each was run behind larder, in an empty home, with what `larder env` prints and nothing\n" +
+		"else, and then with what it needs besides, if there is such a thing. Without the part\n" +
+		"about trust it failed for that reason, without the part about the proxy it went past\n" +
+		"larder. `make matrix` does it again.\n\n" +
+		"| client | tried | variables alone | what it needs besides, and why |\n|---|---|---|---|\n")
 	for _, row := range matrixRows() {
 		alone, more := "yes", ""
 		if row.more != nil {

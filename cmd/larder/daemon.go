@@ -137,7 +137,7 @@ func (b *backgroundProxy) Serve(l net.Listener, observe func(daemon.Exchange)) e
 	return b.node.proxy.ServeRecorded(l, func(e mitm.Exchange) { observe(daemon.Exchange(e)) }, record)
 }
 
-// API is the store API, for who owns the state folder.
+// API is the store API and the doctor, for who owns the state folder.
 func (b *backgroundProxy) API() http.Handler {
 	return admin.New(admin.Options{
 		Version:  version(),
@@ -145,6 +145,7 @@ func (b *backgroundProxy) API() http.Handler {
 		Store:    storeUsage{b.node},
 		StoreAPI: b.node.storeAPI(),
 		Wheels:   b.node.wheelAPI(),
+		Doctor:   diagnoses{b.node.doctor},
 		Logger:   b.node.logger,
 	})
 }

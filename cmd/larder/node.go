@@ -19,6 +19,7 @@ import (
 	"larder/cache/store"
 	"larder/certs"
 	"larder/daemon"
+	"larder/doctor"
 	"larder/kit"
 	"larder/mitm"
 	"larder/policy"
@@ -35,6 +36,7 @@ type node struct {
 	trust    certs.Files
 	cache    *cache.Cache
 	upstream *mitm.Upstream
+	doctor   *doctor.Book
 	proxy    *mitm.Server
 	kit      *kit.Kit
 	wheels   *wheels.Store
@@ -154,7 +156,9 @@ func (n *node) openCache() error {
 	if err := n.openWheels(settings); err != nil {
 		return err
 	}
+	n.doctor = new(doctor.Book)
 	n.proxy, err = mitm.New(mitm.Options{
+		Distrust:     distrusts{n.doctor},
 		Origin:       n.kit,
 		Access:       access,
 		Policy:       n.policy,

@@ -33,6 +33,7 @@ through untouched.
 		newCA(),
 		newStore(),
 		newWheels(),
+		newDoctor(),
 		newPolicy(),
 		newAuth(),
 		newConfig(),

@@ -154,6 +154,9 @@ func (r *startedRun) finish(ctx context.Context, f runFlags) error {
 		printFailures(os.Stderr, r.run.Fetched(ctx))
 	}
 	fmt.Fprintln(os.Stderr, "larder:", summaryLine(sum))
+	if sum.Distrusted > 0 {
+		printDistrust(os.Stderr, r.run.Fetched(ctx))
+	}
 	return errors.Join(err, r.run.Close())
 }
 

@@ -90,6 +90,7 @@ func (s *server) adminHandler(token string) http.Handler {
 		StoreAPI: s.node.storeAPI(),
 		Wheels:   s.node.wheelAPI(),
 		Token:    token,
+		Doctor:   diagnoses{s.node.doctor},
 		Capturer: capturer{s.node},
 		Reloader: s.reload,
 		Gatherer: s.node.registry,

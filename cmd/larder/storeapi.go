@@ -32,7 +32,7 @@ func (n *node) dropStored(target *url.URL) {
 	if rule == nil {
 		rule = &cache.Rule{}
 	}
-	n.cache.InvalidateUnder(target, rule)
+	n.cache.DropUnder(target, rule)
 }
 
 // storeCheck warns of a broken store. Where requests pass without it, it is no
