@@ -179,6 +179,7 @@ func TestIndexesGoOutWithoutWhatIsInQuarantine(t *testing.T) {
 			{fooDocs, "application/json", "application/json"},
 			{scopedDocs, npmAccept, npm.MediaAbbreviated},
 			{fooDocs + "/latest", "application/json", "application/json"},
+			{"https://npm.test/-/package/foo/dist-tags", "application/json", "application/json"},
 		} {
 			res, body := fetch(t, c, "GET", row.target, "Accept", row.accept)
 			if res.StatusCode != 200 || res.Header.Get("Content-Type") != row.media {
@@ -232,7 +233,7 @@ func TestFilesInQuarantineAreRefusedByTheirURLs(t *testing.T) {
 		}
 	}
 	// What no index lists has no age.
-	if res, body := fetch(t, c, "GET", "https://files.test/packages/bb/foo-0.9.tar.gz"); res.StatusCode != 403 || !strings.Contains(body, "does not say when it was published") {
+	if res, body := fetch(t, c, "GET", "https://files.test/packages/bb/foo-0.9.tar.gz"); res.StatusCode != 403 || !strings.Contains(body, "no index says when it was published") {
 		t.Errorf("%s %s", res.Status, body)
 	}
 }
