@@ -469,6 +469,7 @@ func TestRefuses(t *testing.T) {
   - {name: gone, hosts: [gone.test], action: deny}
   - {name: some, hosts: [some.test], users: [bob], action: deny}
   - {name: rest, hosts: [some.test], action: immutable, max_object: 1KiB}
+  - {name: no-get, hosts: [posted.test], methods: [GET], action: deny}
 curation: [{name: bad, packages: [bad], action: deny}, {name: young, younger_than: 3d, action: deny}]
 `, nil, nil)
 	for _, row := range []struct {
@@ -485,6 +486,7 @@ curation: [{name: bad, packages: [bad], action: deny}, {name: young, younger_tha
 		{"https://npm.test/good/-/good-1.0.0.tgz", 1, false}, // only too young, perhaps
 		{"https://files.test/packages/aa/bad-1.0.zip", -1, true},
 		{"https://elsewhere.test/x", 1, false},
+		{"https://posted.test/x", 1, false}, // it may be the answer to a POST
 	} {
 		if got := w.server.Refuses(mustTarget(t, row.target), row.size); got != row.want {
 			t.Errorf("%s of %d bytes is refused: %t, want %t", row.target, row.size, got, row.want)
