@@ -159,7 +159,7 @@ func (c *Curator) Knows(a *Ask) bool {
 // Renders reports whether what upstream answers has to go through Render.
 func (c *Curator) Renders(a *Ask) bool {
 	switch a.Kind {
-	case Index, Release:
+	case Index, Release, Tags:
 		return c.policy.Concerns(a.Registry, a.Name) || a.Kind == Index && len(c.wheels(a)) > 0
 	case List:
 		return c.policy.CuratesRegistry(a.Registry)

@@ -139,6 +139,9 @@ func (m *maker) project(body []byte) error {
 	p.Keep(func(f *pypi.File) bool {
 		if m.ages {
 			m.told(p.Resolve(m.src.URL, f), f.UploadTime)
+			if u, err := m.src.URL.Parse(f.Provenance); err == nil && f.Provenance != "" {
+				m.told(u, f.UploadTime)
+			}
 		}
 		if !m.versions {
 			return m.keeps("", f.UploadTime)
@@ -270,6 +273,8 @@ func (m *maker) packument(body []byte) error {
 		return &Refusal{asked, m.c.policy.Curate(asked, m.now)}
 	case m.a.Kind == Release:
 		m.manifest(p)
+	case m.a.Kind == Tags:
+		m.r.Body = p.TagsJSON()
 	case m.a.want.short && p.HasTimes():
 		m.r.Body, err = p.Abbreviated()
 	default:

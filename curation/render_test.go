@@ -68,7 +68,7 @@ func source(a *Ask, media, body string) *Source {
 const sum1, sum2 = "1111111111111111111111111111111111111111111111111111111111111111", "2222222222222222222222222222222222222222222222222222222222222222"
 
 const page = `{"meta":{"api-version":"1.1"},"name":"foo","files":[` +
-	`{"filename":"foo-1.0.tar.gz","url":"https://files.test/foo-1.0.tar.gz","hashes":{"sha256":"` + sum1 + `"},"requires-python":">=3.7","upload-time":"2020-01-01T00:00:00Z"},` +
+	`{"filename":"foo-1.0.tar.gz","url":"https://files.test/foo-1.0.tar.gz","hashes":{"sha256":"` + sum1 + `"},"requires-python":">=3.7","upload-time":"2020-01-01T00:00:00Z","provenance":"https://index.test/integrity/foo/1.0/foo-1.0.tar.gz/provenance"},` +
 	`{"filename":"foo-2.0.tar.gz","url":"https://files.test/foo-2.0.tar.gz","hashes":{"sha256":"` + sum2 + `"},"yanked":"broken","upload-time":"2026-05-09T00:00:00Z"},` +
 	`{"filename":"foo-1.0-py2-none-any.whl","url":"https://files.test/foo-1.0-py2-none-any.whl","hashes":{}}],"versions":["1.0","2.0"]}`
 
@@ -200,11 +200,12 @@ func TestIndexTellsAges(t *testing.T) {
 	a := ask(t, policy.PyPI, "https://index.test/simple/foo/", pypi.MediaJSON)
 	render(t, c, a, source(a, pypi.MediaJSON, page))
 	for target, want := range map[string]string{
-		"https://files.test/foo-1.0.tar.gz":           "",
-		"https://files.test/foo-1.0.tar.gz.asc":       "",
-		"https://files.test/foo-2.0.tar.gz":           "it is in quarantine until 2026-05-12T00:00:00Z",
-		"https://files.test/foo-2.0.tar.gz.metadata":  "it is in quarantine until 2026-05-12T00:00:00Z",
-		"https://files.test/elsewhere/foo-1.0.tar.gz": "does not say when it was published",
+		"https://files.test/foo-1.0.tar.gz":                              "",
+		"https://files.test/foo-1.0.tar.gz.asc":                          "",
+		"https://index.test/integrity/foo/1.0/foo-1.0.tar.gz/provenance": "",
+		"https://files.test/foo-2.0.tar.gz":                              "it is in quarantine until 2026-05-12T00:00:00Z",
+		"https://files.test/foo-2.0.tar.gz.metadata":                     "it is in quarantine until 2026-05-12T00:00:00Z",
+		"https://files.test/elsewhere/foo-1.0.tar.gz":                    "no index says when it was published",
 	} {
 		j := c.Judge(ask(t, policy.PyPI, target, ""))
 		if got := fmt.Sprint(j.Refused); want == "" && j.Refused != nil || !strings.Contains(got, want) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"larder/certs"
@@ -51,9 +52,10 @@ func files() []file {
 		{path: "/ca.p12", contentType: pkcs12, summary: "as ca.pem, as a PKCS #12 trust store; its password is changeit", shared: func(c *common) []byte { return c.caStore }},
 		{path: "/bundle.pem", contentType: pemChain, summary: "the roots of larder's operating system, and larder's", shared: func(c *common) []byte { return c.bundle }},
 		{path: "/truststore.p12", contentType: pkcs12, summary: "as bundle.pem, for JVMs; its password is changeit", shared: func(c *common) []byte { return c.store }},
-		{path: "/apt.conf", contentType: text, summary: "what APT_CONFIG names", own: aptSettings},
-		{path: "/wgetrc", contentType: text, summary: "what WGETRC names", own: wgetSettings},
-		{path: "/php.ini", contentType: text, summary: "for PHP's curl, in the folder that PHP_INI_SCAN_DIR names", own: phpSettings},
+	}
+	for _, s := range certs.Paths("/").Settings() {
+		name := filepath.Base(s.Path)
+		all = append(all, file{path: "/" + name, contentType: text, summary: "where tools find the bundle that read no variable for it", own: setting(name)})
 	}
 	for _, format := range certs.Formats() {
 		all = append(all, file{path: "/env." + format, contentType: text, summary: "the environment, for " + format, own: environment(format)})

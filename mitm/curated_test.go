@@ -179,6 +179,7 @@ func TestIndexesGoOutWithoutWhatIsInQuarantine(t *testing.T) {
 			{fooDocs, "application/json", "application/json"},
 			{scopedDocs, npmAccept, npm.MediaAbbreviated},
 			{fooDocs + "/latest", "application/json", "application/json"},
+			{"https://npm.test/-/package/foo/dist-tags", "application/json", "application/json"},
 		} {
 			res, body := fetch(t, c, "GET", row.target, "Accept", row.accept)
 			if res.StatusCode != 200 || res.Header.Get("Content-Type") != row.media {
@@ -232,7 +233,7 @@ func TestFilesInQuarantineAreRefusedByTheirURLs(t *testing.T) {
 		}
 	}
 	// What no index lists has no age.
-	if res, body := fetch(t, c, "GET", "https://files.test/packages/bb/foo-0.9.tar.gz"); res.StatusCode != 403 || !strings.Contains(body, "does not say when it was published") {
+	if res, body := fetch(t, c, "GET", "https://files.test/packages/bb/foo-0.9.tar.gz"); res.StatusCode != 403 || !strings.Contains(body, "no index says when it was published") {
 		t.Errorf("%s %s", res.Status, body)
 	}
 }
@@ -468,6 +469,7 @@ func TestRefuses(t *testing.T) {
   - {name: gone, hosts: [gone.test], action: deny}
   - {name: some, hosts: [some.test], users: [bob], action: deny}
   - {name: rest, hosts: [some.test], action: immutable, max_object: 1KiB}
+  - {name: no-get, hosts: [posted.test], methods: [GET], action: deny}
 curation: [{name: bad, packages: [bad], action: deny}, {name: young, younger_than: 3d, action: deny}]
 `, nil, nil)
 	for _, row := range []struct {
@@ -484,6 +486,7 @@ curation: [{name: bad, packages: [bad], action: deny}, {name: young, younger_tha
 		{"https://npm.test/good/-/good-1.0.0.tgz", 1, false}, // only too young, perhaps
 		{"https://files.test/packages/aa/bad-1.0.zip", -1, true},
 		{"https://elsewhere.test/x", 1, false},
+		{"https://posted.test/x", 1, false}, // it may be the answer to a POST
 	} {
 		if got := w.server.Refuses(mustTarget(t, row.target), row.size); got != row.want {
 			t.Errorf("%s of %d bytes is refused: %t, want %t", row.target, row.size, got, row.want)

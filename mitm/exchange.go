@@ -84,6 +84,8 @@ type exchange struct {
 	target   *url.URL // what URL is made of, once somebody wants it
 	who      policy.Client
 	registry policy.Registry
+	hidden   int          // versions or files that an index was served without
+	added    int          // wheels that were added to it
 	waived   *policy.Rule // that would have refused, in mode report or open
 }
 
@@ -230,6 +232,12 @@ func (x *exchange) log() {
 	}
 	if x.Rule != "" {
 		attrs = append(attrs, slog.String("policy", x.Rule))
+	}
+	if x.hidden > 0 {
+		attrs = append(attrs, slog.Int("hidden", x.hidden))
+	}
+	if x.added > 0 {
+		attrs = append(attrs, slog.Int("added", x.added))
 	}
 	if x.Reported != "" {
 		attrs = append(attrs, slog.String("would_deny", x.Reported))

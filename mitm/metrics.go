@@ -2,10 +2,12 @@ package mitm
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -19,6 +21,7 @@ type metrics struct {
 	handshakes  *prometheus.CounterVec
 	distrust    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
+	renderings  *prometheus.CounterVec
 }
 
 // classMetrics are what each exchange of one class counts.
@@ -74,6 +77,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "larder_mitm_denials_total",
 			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
 		}, []string{"rule", "mode"}),
+		renderings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_indexes_total",
+			Help: "Package indexes that were written anew for curation or wheels, by result: rendered, refused (nothing of it may be had) or failed. One that is in memory is not counted.",
+		}, result),
 	}
 	for _, name := range []string{ClassHit, ClassMiss, ClassPass, ClassTunnel, ClassDeny, ClassError} {
 		m.classes[name] = &classMetrics{
@@ -92,6 +99,18 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// rendered counts an index that was written anew, or could not be.
+func (m *metrics) rendered(err error) {
+	result := "rendered"
+	if err != nil {
+		result = "failed"
+		if _, refused := errors.AsType[*curation.Refusal](err); refused {
+			result = "refused"
+		}
+	}
+	m.renderings.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) ended(x *exchange) {

@@ -12,10 +12,10 @@ import (
 // refusingPolicy is what a Policy may have besides: a word about requests whoever makes
 // them. *policy.Policy is one.
 type refusingPolicy interface {
-	// Candidates lists the rules that may decide on a GET of u.
-	Candidates(u *url.URL) (all []*policy.Rule, byDefault bool)
-	// RefusesAll reports whether a GET of u is refused by rules whoever makes it.
-	RefusesAll(u *url.URL) bool
+	// Candidates lists the rules that may decide on a request for u.
+	Candidates(method string, u *url.URL) (all []*policy.Rule, byDefault bool)
+	// RefusesAll reports whether a request for u is refused by rules whoever makes it.
+	RefusesAll(method string, u *url.URL) bool
 }
 
 // Refuses reports whether what is stored for target, with a body of size bytes (-1: of
@@ -28,10 +28,13 @@ func (s *Server) Refuses(target *url.URL, size int64) bool {
 	if !ok {
 		return false
 	}
-	if p.RefusesAll(target) {
+	// What is stored is the answer to a GET, or to a POST by its content.
+	if p.RefusesAll(http.MethodGet, target) && p.RefusesAll(http.MethodPost, target) {
 		return true
 	}
-	all, _ := p.Candidates(target)
+	all, _ := p.Candidates(http.MethodGet, target)
+	posted, _ := p.Candidates(http.MethodPost, target)
+	all = append(all, posted...)
 	large := size >= 0
 	stores := false
 	for _, r := range all {

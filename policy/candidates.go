@@ -2,11 +2,11 @@ package policy
 
 import "net/url"
 
-// Candidates lists the rules that may decide on a GET of u, by whichever client, in
+// Candidates lists the rules that may decide on a request for u, by whichever client, in
 // their order: up to the first that is for every client. byDefault is true where the
 // default may decide.
-func (p *Policy) Candidates(u *url.URL) (all []*Rule, byDefault bool) {
-	q := newRequest(Client{}, "GET", u)
+func (p *Policy) Candidates(method string, u *url.URL) (all []*Rule, byDefault bool) {
+	q := newRequest(Client{}, method, u)
 	last := p.index.first(q.host, func(r *Rule) bool {
 		for _, n := range r.Clients {
 			if n.IsValid() {
@@ -27,9 +27,9 @@ func (p *Policy) Candidates(u *url.URL) (all []*Rule, byDefault bool) {
 	return all, last == nil
 }
 
-// RefusesAll reports whether a GET of u is refused by rules whoever makes it.
-func (p *Policy) RefusesAll(u *url.URL) bool {
-	all, byDefault := p.Candidates(u)
+// RefusesAll reports whether a request for u is refused by rules whoever makes it.
+func (p *Policy) RefusesAll(method string, u *url.URL) bool {
+	all, byDefault := p.Candidates(method, u)
 	for _, r := range all {
 		if r.Action != Deny {
 			return false

@@ -34,7 +34,7 @@ rules:
 		"https://d.test/":    {[]string{"half"}, true, true},
 		"https://e.test/":    {nil, true, true},
 	} {
-		all, byDefault := p.Candidates(mustURL(t, url))
+		all, byDefault := p.Candidates("GET", mustURL(t, url))
 		var names []string
 		for _, r := range all {
 			names = append(names, r.Name)
@@ -42,11 +42,11 @@ rules:
 		if diff := cmp.Diff(want.names, names); diff != "" || byDefault != want.byDefault {
 			t.Errorf("%s: by default %t, want %t; rules (-want +got):\n%s", url, byDefault, want.byDefault, diff)
 		}
-		if got := p.RefusesAll(mustURL(t, url)); got != want.refused {
+		if got := p.RefusesAll("GET", mustURL(t, url)); got != want.refused {
 			t.Errorf("%s is refused to all: %t, want %t", url, got, want.refused)
 		}
 	}
-	if mustParse(t, "presets: none\ndefault: deny\ndefault_mode: report\n").RefusesAll(mustURL(t, "https://e.test/")) {
+	if mustParse(t, "presets: none\ndefault: deny\ndefault_mode: report\n").RefusesAll("GET", mustURL(t, "https://e.test/")) {
 		t.Error("a default that only reports refuses")
 	}
 }

@@ -148,7 +148,7 @@ func (v Verdict) Reason() string {
 	case v.By == nil:
 		return ""
 	case v.AgeUnknown:
-		return fmt.Sprintf("the index does not say when it was published, and by curation %q it must be %s old", v.By.Name, duration(v.By.YoungerThan))
+		return fmt.Sprintf("no index says when it was published, and by curation %q it must be %s old", v.By.Name, duration(v.By.YoungerThan))
 	case !v.Until.IsZero():
 		return fmt.Sprintf("it is in quarantine until %s by curation %q", v.Until.UTC().Format(time.RFC3339), v.By.Name)
 	}

@@ -90,6 +90,7 @@ func startOnly(a, b policy.Settings) []string {
 		{"admin", reflect.DeepEqual(a.Admin, b.Admin)},
 		{"state", a.State == b.State},
 		{"store", reflect.DeepEqual(a.Store, b.Store)},
+		{"wheels.max_size", a.Wheels.MaxSize == b.Wheels.MaxSize},
 		{"upstream", reflect.DeepEqual(a.Upstream, b.Upstream)},
 	} {
 		if !s.same {
