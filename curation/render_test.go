@@ -229,6 +229,19 @@ func TestAgeIsAskedForAlsoWhereUnknownMayPass(t *testing.T) {
 	}
 }
 
+func TestTarballThatDoesNotSayItsVersion(t *testing.T) {
+	t.Parallel()
+	c := curator(t, "curation: [{name: old, registry: [npm], packages: [foo], versions: '<2', action: deny}, {name: bad, packages: [bad], action: deny}]", nil)
+	for path, want := range map[string]string{
+		"/foo/-/FOO-1.0.0.tgz": "does not say its version", "/foo/-/foo-3.0.0.tgz": "", "/bad/-/x": `denied by curation "bad"`, "/ok/-/x.tgz": "",
+	} {
+		j := c.Judge(ask(t, policy.NPM, "https://r.test"+path, ""))
+		if got := fmt.Sprint(j.Refused); want == "" && j.Refused != nil || !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", path, j.Refused, want)
+		}
+	}
+}
+
 func TestNameAndURLThatDisagreeAreBothJudged(t *testing.T) {
 	t.Parallel()
 	c := curator(t, "curation: [{name: old, registry: [pypi], packages: [foo], versions: '<2', action: deny}]", nil)

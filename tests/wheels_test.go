@@ -199,8 +199,19 @@ func TestServedOverlay(t *testing.T) {
 	if res := download(); res.code != 0 || !strings.Contains(res.stdout, "larder_sdist-1.0-py3-none-any.whl") {
 		t.Errorf("with it: %v", res)
 	}
-	// Elsewhere built, given, and of a version that the index does not have.
+	// A wheel that is given is never put over the one that the index has.
 	dir := privateDir(t)
+	fetched := pip(dir, "download", "--no-deps", "larder-wheel")
+	fetched.env = append(fetched.env, proxied...)
+	if res := fetched.run(t); res.code != 0 {
+		t.Fatalf("%v", res)
+	}
+	if res := in.wheels(t, "add", filepath.Join(dir, "larder_wheel-1.0-py3-none-any.whl")); res.code != 0 || !strings.Contains(res.stdout, "added larder_wheel-1.0-py3-none-any.whl") {
+		t.Errorf("add: %v", res)
+	}
+	if _, body := get(t, s.client(t), "https://"+pypiIndexHost+"/simple/larder-wheel/"); strings.Contains(string(body), "/larder/wheels/") {
+		t.Errorf("it is over the index's own: %s", body)
+	}
 	if res := in.wheels(t, "add", filepath.Join(dir, "nothing-1.0.txt")); res.code != 2 {
 		t.Errorf("add what is no wheel: %v", res)
 	}
