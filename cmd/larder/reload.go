@@ -91,6 +91,7 @@ func startOnly(a, b policy.Settings) []string {
 		{"state", a.State == b.State},
 		{"store", reflect.DeepEqual(a.Store, b.Store)},
 		{"wheels.max_size", a.Wheels.MaxSize == b.Wheels.MaxSize},
+		{"kit.name", ownName(a) == ownName(b)},
 		{"upstream", reflect.DeepEqual(a.Upstream, b.Upstream)},
 	} {
 		if !s.same {
