@@ -47,3 +47,25 @@ func BenchmarkRender(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkJudge is what each request for a file costs.
+func BenchmarkJudge(b *testing.B) {
+	c := curator(b, "curation: [{name: some, packages: [bad, \"@evil/*\"], action: deny}, {name: q, younger_than: 3d, action: deny}]", nil)
+	for name, target := range map[string]string{"npm": "https://r.test/foo/-/foo-1.0.0.tgz", "pypi": "https://files.test/packages/aa/bb/cc/foo-1.0-py3-none-any.whl"} {
+		r := policy.NPM
+		if name == "pypi" {
+			r = policy.PyPI
+		}
+		a := ask(b, r, target, "")
+		c.published.put([]publishedFile{c.published.entry(FileKey(r, a.target), now.AddDate(-1, 0, 0))})
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				look := Look(r, a.target, nil)
+				if j := c.Judge(&look); j.Refused != nil || j.NeedsAge {
+					b.Fatalf("%+v", j)
+				}
+			}
+		})
+	}
+}
