@@ -22,6 +22,7 @@ type metrics struct {
 	distrust    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
 	renderings  *prometheus.CounterVec
+	bodies      *prometheus.CounterVec
 }
 
 // classMetrics are what each exchange of one class counts.
@@ -82,6 +83,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Package indexes that were written anew for curation or wheels, by result: rendered, refused (nothing of it may be had) or failed. One that is in memory is not counted.",
 		}, result),
 	}
+	m.bodies = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_mitm_request_bodies_total",
+		Help: "Request bodies that were read for rules with request_body, by the kind found: git-fetch, git-refs, any (another), unusable (too large, in a way that is not understood, or no memory left).",
+	}, []string{"kind"})
 	for _, name := range []string{ClassHit, ClassMiss, ClassPass, ClassTunnel, ClassDeny, ClassError} {
 		m.classes[name] = &classMetrics{
 			exchanges: exchanges.WithLabelValues(name), durations: durations.WithLabelValues(name),
@@ -92,7 +97,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.denials,
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.denials, m.bodies,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)
