@@ -502,3 +502,14 @@ func mustTarget(t *testing.T, raw string) *url.URL {
 	}
 	return u
 }
+
+// TestIndexIsNoAnswerToASwitch: a 200 to an extended CONNECT would say that the origin
+// speaks the protocol now. What is refused stays so.
+func TestIndexIsNoAnswerToASwitch(t *testing.T) {
+	w, _ := curatedWorld(t, quarantine)
+	for target, want := range map[string]int{fooIndex: http.StatusBadGateway, youngFile: http.StatusForbidden} {
+		if s := w.bootstrap(target, "websocket"); s.StatusCode != want {
+			t.Errorf("%s: got %s, want %d", target, s.Status, want)
+		}
+	}
+}
