@@ -178,7 +178,7 @@ func boundedHosts(t *testing.T, p Preset) {
 // sharedHosts are hosts of which a preset names some paths only: what is beside them
 // belongs to other presets, or is nobody's business.
 var sharedHosts = []string{
-	"github.com", "gitlab.com", "dl.google.com", "{maven,dl}.google.com", "*.github.io", "googlechromelabs.github.io",
+	"github.com", "gitlab.com", "dl.google.com", "*.github.io", "googlechromelabs.github.io",
 	"{,chromedriver.}storage.googleapis.com", "storage.googleapis.com",
 }
 
