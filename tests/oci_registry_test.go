@@ -35,7 +35,7 @@ import (
 )
 
 // ociRegistry is distribution's registry, a process of its own, behind the names of
-// Docker Hub: a front that speaks TLS, an authorization server, and storage to which
+// Docker Hub, say: a front that speaks TLS, an authorization server, and storage to which
 // the front may redirect.
 type ociRegistry struct {
 	origins               *origin.Server
@@ -56,14 +56,19 @@ func ociAllows(user, repository, action string) bool {
 	return user == "ci" || action == "pull" && strings.HasPrefix(repository, "public/")
 }
 
-// startOCIRegistry starts a registry that ends with the test.
-func startOCIRegistry(t testing.TB, origins *origin.Server) *ociRegistry {
+// dockerHub are the hosts of Docker Hub: registry, tokens, storage.
+func dockerHub() [3]string {
+	return [3]string{host("registry-1", "docker", "io"), host("auth", "docker", "io"), host("production", "cloudfront", "docker", "com")}
+}
+
+// startOCIRegistry starts a registry at hosts that ends with the test.
+func startOCIRegistry(t testing.TB, origins *origin.Server, hosts [3]string) *ociRegistry {
 	t.Helper()
 	requireClient(t, "docker-registry")
 	dir := privateDir(t)
 	r := &ociRegistry{
 		origins: origins, root: filepath.Join(dir, "files"), secret: []byte(rand.Text()),
-		host: host("registry-1", "docker", "io"), tokens: host("auth", "docker", "io"), storage: host("production", "cloudfront", "docker", "com"),
+		host: hosts[0], tokens: hosts[1], storage: hosts[2],
 	}
 	r.makeKey(t)
 	bundle := writeFile(t, dir, "tokens.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.certificate})))
@@ -203,14 +208,22 @@ func (r *ociRegistry) serveStorage(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(w, req, "", time.Time{}, f)
 }
 
-// serveToken answers as distribution's token specification says.
+// serveToken answers as distribution's token specifications say: to GET, and to the POST
+// of OAuth that containerd sends.
 func (r *ociRegistry) serveToken(w http.ResponseWriter, req *http.Request) {
 	user, password, given := req.BasicAuth()
+	if req.Method == http.MethodPost {
+		user, password, given = req.PostFormValue("username"), req.PostFormValue("password"), true
+	}
 	if want, known := ociUsers[user]; given && (!known || password != want) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
-	token := r.token(user, 5*time.Minute, req.URL.Query()["scope"]...)
+	var scopes []string
+	for _, list := range append(req.URL.Query()["scope"], req.PostFormValue("scope")) {
+		scopes = append(scopes, strings.Fields(list)...)
+	}
+	token := r.token(user, 5*time.Minute, scopes...)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "access_token": token, "expires_in": 300})
 }

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,8 +40,14 @@ type ociWorld struct {
 
 func newOCIWorld(t *testing.T, origins *origin.Server) *ociWorld {
 	t.Helper()
-	w := &ociWorld{ociRegistry: startOCIRegistry(t, origins)}
-	w.service = newInstance(t, origins, "").serve(t)
+	return newOCIWorldAt(t, origins, dockerHub(), "")
+}
+
+// newOCIWorldAt is newOCIWorld for a registry at other hosts, with rules of its own.
+func newOCIWorldAt(t *testing.T, origins *origin.Server, hosts [3]string, rules string) *ociWorld {
+	t.Helper()
+	w := &ociWorld{ociRegistry: startOCIRegistry(t, origins, hosts)}
+	w.service = newInstance(t, origins, rules).serve(t)
 	w.http = w.service.client(t)
 	// The authorization server is tunnelled, so that clients see its own certificate.
 	authority := origins.Authority.PEM()
@@ -59,11 +68,19 @@ func (w *ociWorld) skopeo(t *testing.T, args ...string) result {
 	return command{argv: argv, dir: dir, env: w.env}.run(t)
 }
 
+// named is a reference as clients write it.
+func (w *ociWorld) named(reference string) string {
+	if w.host == dockerHub()[0] {
+		return "docker.io/" + reference
+	}
+	return w.host + "/" + reference
+}
+
 // pull has skopeo pull an image in a fresh folder, and returns the digests of its files.
 func (w *ociWorld) pull(t *testing.T, reference string, flags ...string) map[string]string {
 	t.Helper()
 	out := filepath.Join(privateDir(t), "image")
-	res := w.skopeo(t, append(append([]string{"copy"}, flags...), "docker://docker.io/"+reference, "dir:"+out)...)
+	res := w.skopeo(t, append(append([]string{"copy"}, flags...), "docker://"+w.named(reference), "dir:"+out)...)
 	if res.code != 0 {
 		t.Fatalf("pull %s: %v\n%s", reference, res, exchangeList(w.origins))
 	}
@@ -89,7 +106,7 @@ func (w *ociWorld) push(t *testing.T, reference string) v1.Image {
 	dir := filepath.Join(privateDir(t), "layout")
 	path, err := layout.Write(dir, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Annotations: map[string]string{"org.opencontainers.image.ref.name": "x"}}}))
 	must(t, err)
-	res := w.skopeo(t, "copy", "--dest-creds", "ci:"+ociUsers["ci"], "oci:"+string(path)+":x", "docker://docker.io/"+reference)
+	res := w.skopeo(t, "copy", "--dest-creds", "ci:"+ociUsers["ci"], "oci:"+string(path)+":x", "docker://"+w.named(reference))
 	if res.code != 0 {
 		t.Fatalf("push %s: %v\n%s", reference, res, exchangeList(w.origins))
 	}
@@ -458,6 +475,31 @@ func TestPullsWithoutTheOrigin(t *testing.T) {
 	}
 }
 
+// TestTheGuideToRegistries: the rules that docs/oci.md gives for a registry of one's own.
+func TestTheGuideToRegistries(t *testing.T) {
+	t.Parallel()
+	requireClient(t, "skopeo", "docker-registry")
+	_, rules, found := strings.Cut(readFile(t, "../docs/oci.md"), "```yaml\n")
+	rules, _, ended := strings.Cut(rules, "```\n")
+	if !found || !ended {
+		t.Fatal("the guide has no rules")
+	}
+	origins := startOrigins(t)
+	w := newOCIWorldAt(t, origins, [3]string{"registry.corp.example", "tokens.corp.example", "storage.corp.example"}, rules)
+	w.redirects.Store(true)
+	image := w.push(t, "team/app:v1")
+	w.pull(t, "team/app:v1", "--src-creds=ci:letmein")
+	origins.Forget()
+	w.pull(t, "team/app:v1", "--src-creds=ci:letmein")
+	if b, m := w.pulled("blobs"), w.pulled("manifests"); b != 0 || m != 0 {
+		t.Errorf("%d blobs and %d manifests were fetched again:\n%s", b, m, exchangeList(origins))
+	}
+	if _, err := w.fetchAll("team/app:v1", "stranger"); err == nil {
+		t.Error("a stranger may pull")
+	}
+	w.refusesBlobs(t, image)
+}
+
 // TestHomebrewAndHelm: artifacts of other kinds than images, and a bearer that is none.
 func TestHomebrewAndHelm(t *testing.T) {
 	t.Parallel()
@@ -498,4 +540,75 @@ func TestHomebrewAndHelm(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestContainerd pulls as Kubernetes nodes do: HEAD for the tag, then by digest.
+func TestContainerd(t *testing.T) {
+	t.Parallel()
+	requireClient(t, "skopeo", "docker-registry", "containerd", "ctr")
+	if os.Getuid() != 0 {
+		t.Skip("containerd wants root")
+	}
+	origins := startOrigins(t)
+	w := newOCIWorld(t, origins)
+	w.redirects.Store(true)
+	image := w.push(t, "team/app:v1")
+	pull := func(password string) result {
+		t.Helper()
+		at := w.containerd(t)
+		return command{argv: []string{"ctr", "--address", at, "content", "fetch", "--user", "ci:" + password, "docker.io/team/app:v1"}, dir: privateDir(t), env: w.env}.run(t)
+	}
+	origins.Forget()
+	for i, blobs := range []int{4, 0} {
+		if res := pull(ociUsers["ci"]); res.code != 0 || !strings.Contains(res.stdout, digestOfImage(t, image)) {
+			t.Fatalf("pull %d: %v\n%s", i, res, exchangeList(origins))
+		}
+		if n := w.pulled("blobs"); n != blobs {
+			t.Errorf("pull %d fetched %d blobs, want %d:\n%s", i, n, blobs, exchangeList(origins))
+		}
+		origins.Forget()
+	}
+	if res := pull("wrong"); res.code == 0 {
+		t.Errorf("pulled with another password: %v", res)
+	}
+}
+
+// containerd starts a containerd with nothing in its store and returns its socket.
+func (w *ociWorld) containerd(t *testing.T) string {
+	t.Helper()
+	dir := privateDir(t)
+	at := filepath.Join(dir, "c.sock")
+	config := writeFile(t, dir, "config.toml", fmt.Sprintf(`version = 2
+root = %q
+state = %q
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = %q
+[debug]
+  level = "error"
+`, filepath.Join(dir, "root"), filepath.Join(dir, "run"), at))
+	cmd := exec.Command("containerd", "--config", config)
+	cmd.Dir, cmd.Env = dir, hermetic(dir, w.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, cmd.Start())
+	done := make(chan struct{})
+	go func() { // ends with the process
+		defer close(done)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-done
+	})
+	ready := func() bool {
+		c, err := net.Dial("unix", at)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}
+	if !eventually(ready, done) {
+		t.Fatal("containerd does not start")
+	}
+	return at
 }
