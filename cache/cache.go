@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"larder/cache/digests"
 	"larder/cache/store"
 )
 
@@ -48,6 +49,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer gets the collectors; nil: none are registered.
 	Registerer prometheus.Registerer
+	// Digests keeps what indexes have said of other files; it must outlive the Cache.
+	// nil: nothing is learnt from indexes.
+	Digests *digests.Table
 	// IdleTimeout is how long upstream may send nothing, before the response header
 	// and between bytes of the body; 0: one minute.
 	IdleTimeout time.Duration
@@ -83,13 +87,15 @@ type Cache struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	flights  flights
-	parts    parts
-	circuits circuits
-	oversize oversize
-	variants variantLocks
-	verdicts verdicts
-	offline  atomic.Bool
+	flights   flights
+	learning  learning
+	rereading rereading
+	parts     parts
+	circuits  circuits
+	oversize  oversize
+	variants  variantLocks
+	verdicts  verdicts
+	offline   atomic.Bool
 }
 
 // New returns a Cache.
@@ -113,10 +119,15 @@ func New(o Options) (*Cache, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()
+	c.learning.init(o.Digests)
+	c.rereading.init()
 	c.verdicts.init()
 	c.store = newStorage(o.Store, o.OpenStore, cmp.Or(o.StoreError, errAway), c.log, c.metrics)
 	c.store.pace(o.storeDelay, o.storeCheck)
 	c.store.work.Go(func() { c.store.tend(c.ctx) }) // ends with Close
+	if o.Digests != nil {
+		c.wg.Go(func() { c.study(c.ctx) }) // ends with Close
+	}
 	return c, nil
 }
 

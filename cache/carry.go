@@ -284,7 +284,11 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	if err != nil {
 		return err, nil
 	}
-	rule := i.rules(u)
+	asked, fields, ok := askedOf(r.Select)
+	if !ok {
+		return errors.New("what its request asked for is damaged"), nil
+	}
+	rule := i.ruleOf(u, asked)
 	if rule == nil {
 		return errors.New("no rule of this larder's policy stores it"), nil
 	}
@@ -301,15 +305,16 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	if r.Partition != rule.Partition {
 		return fmt.Errorf("it was fetched with other changes to the request header than rule %s makes", rule.Name), nil
 	}
-	rec, set, request := importedRecord(r, rule)
+	rec, set, request := importedRecord(r, rule, asked, fields)
 	if need := selecting(rule, request, rec.header); !containsAll(set, need) {
 		return fmt.Errorf("responses of its URL are kept apart by %s, of which the archive does not say all", strings.Join(need, ", ")), nil
 	}
-	if i.present(u, rule, rec, set, request) {
+	primary := asked.key(u, rule)
+	if i.present(primary, rec, set, request) {
 		i.done.Present++
 		return nil, nil
 	}
-	key, err := i.cache.storageKey(primaryKey(u, rule), rule, set, request)
+	key, err := i.cache.storageKey(primary, rule, set, request)
 	if err != nil {
 		return nil, err
 	}
@@ -322,13 +327,13 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 
 // importedRecord is the record of a response, with what selects it: a set of fields,
 // and a request that has them.
-func importedRecord(r *archive.Response, rule *Rule) (rec *record, set []string, request http.Header) {
-	set, request = requestOf(r.Select)
+func importedRecord(r *archive.Response, rule *Rule, asked askedFor, selects map[string]*string) (rec *record, set []string, request http.Header) {
+	set, request = requestOf(selects)
 	fields := storedHeader(r.Header, rule, r.Received)
 	rec = &record{
 		kind: kindObject, status: r.Status, url: r.URL, requested: r.Requested, received: r.Received,
 		etag: cmp.Or(r.ETag, fields.Get("Etag")), lastModified: cmp.Or(r.LastModified, fields.Get("Last-Modified")),
-		header: fields, selectors: selectorsOf(set, request), partition: r.Partition,
+		header: fields, selectors: append(asked.content.selectors(asked.method), selectorsOf(set, request)...), partition: r.Partition,
 	}
 	return rec, set, request
 }
@@ -344,8 +349,7 @@ func selecting(rule *Rule, request, response http.Header) []string {
 }
 
 // present reports whether a response at least as recent is stored in the place of rec.
-func (i *importer) present(u *url.URL, rule *Rule, rec *record, set []string, request http.Header) bool {
-	key := primaryKey(u, rule)
+func (i *importer) present(key store.Key, rec *record, set []string, request http.Header) bool {
 	old := i.peek(key)
 	if old != nil && old.kind == kindVariants {
 		old = i.peek(variantKey(key, old.nonce, set, fieldSource(request)))

@@ -18,12 +18,32 @@ import (
 type Catalogue struct {
 	cache *Cache
 	rules func(*url.URL) *Rule
+	asked func(method, content string, target *url.URL) *Rule
 }
 
 // Catalogue returns the catalogue of c. rules says under which rule a GET of a
 // target URI would be answered, nil when none of its responses would be stored.
 func (c *Cache) Catalogue(rules func(target *url.URL) *Rule) *Catalogue {
 	return &Catalogue{cache: c, rules: rules}
+}
+
+// WithContent makes the catalogue know the rules of responses that content selects: rules
+// says under which a request with content of that kind would be answered, nil for none.
+// It returns c.
+func (c *Catalogue) WithContent(rules func(method, kind string, target *url.URL) *Rule) *Catalogue {
+	c.asked = rules
+	return c
+}
+
+// ruleOf returns the rule of a stored response, or nil.
+func (c *Catalogue) ruleOf(target *url.URL, asked askedFor) *Rule {
+	switch {
+	case asked.content == nil:
+		return c.rules(target)
+	case c.asked == nil:
+		return nil
+	}
+	return c.asked(asked.method, asked.content.Kind, target)
 }
 
 // Object is a stored response.
@@ -41,6 +61,7 @@ type Object struct {
 	Header http.Header
 	// Select holds the request fields that select the response among others of its
 	// URL, with the values that the key holds; nil where the request had no such field.
+	// Under :method and :content it has those of a request with content.
 	Select map[string]*string
 	// Rule is the name of the rule that decides now, "" for none. Fresh is whether
 	// the response would be served without asking upstream, and TTL for how long;
@@ -127,7 +148,11 @@ func (c *Catalogue) object(info *store.Info, rec *record) Object {
 	if err != nil {
 		return o
 	}
-	if rule := c.rules(u); rule != nil {
+	asked, _, ok := askedOf(o.Select)
+	if !ok {
+		return o
+	}
+	if rule := c.ruleOf(u, asked); rule != nil {
 		j := judge(rec, rule, nil, c.cache.now())
 		o.Rule, o.Fresh, o.TTL = rule.Name, j.fresh, j.ttl
 	}
@@ -143,7 +168,7 @@ func (c *Catalogue) Find(ctx context.Context, target *url.URL) ([]Object, error)
 	key := c.primary(target)
 	o, err := s.Peek(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return c.variantsOf(ctx, key) // which may be of other methods
 	}
 	if err != nil {
 		return nil, err
@@ -157,7 +182,12 @@ func (c *Catalogue) Find(ctx context.Context, target *url.URL) ([]Object, error)
 	if rec.kind == kindObject {
 		return []Object{c.object(&info, rec)}, nil
 	}
-	// Which variants there are, only their own records know.
+	return c.variantsOf(ctx, key)
+}
+
+// variantsOf finds responses by the primary key of a GET of their URL. Which there are,
+// only their own records know.
+func (c *Catalogue) variantsOf(ctx context.Context, key store.Key) ([]Object, error) {
 	var found []Object
 	for o, err := range c.List(ctx, func(raw string) bool {
 		u, err := url.Parse(raw)

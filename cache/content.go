@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"encoding/hex"
 	"io"
 	"net/http"
 	"slices"
@@ -89,20 +88,6 @@ func (c *Content) inCanonical(req, client *http.Request) {
 		}
 	}
 	c.in(req)
-}
-
-// The selectors of a response that content selects. No request field has such a name.
-const (
-	methodSelector  = ":method"
-	contentSelector = ":content"
-)
-
-// selectors are those of the response to method with the content.
-func (c *Content) selectors(method string) []selector {
-	if c == nil {
-		return nil
-	}
-	return []selector{{methodSelector, "=" + method}, {contentSelector, "=" + c.Kind + ":" + hex.EncodeToString(c.Key[:])}}
 }
 
 // begin starts to judge the body of resp.

@@ -88,6 +88,18 @@ func (x *exchange) round() error {
 		return x.miss(f)
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
+	switch x.reverify(f.selected) {
+	case unsettled:
+		return errAgain
+	case wrong:
+		x.c.drop(f.key)
+		return errAgain
+	case outdated:
+		j.fresh, j.whileRevalidate, j.because = false, false, "stale"
+	}
+	if x.content == nil {
+		x.c.teach(f.selected, x.r.URL, x.rule)
+	}
 	if j.ifError && !j.fresh {
 		j.ifError = x.mayGoUnasked()
 	}

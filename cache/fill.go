@@ -99,6 +99,9 @@ type fill struct {
 	check    *integrity.Check  // what the body is held to; nil: nothing
 	withheld int64             // of the end of the body, until it is verified
 	verified []integrity.Claim // what it was found to have
+	epoch    uint64            // of the table of digests, when it was asked
+	lesson   *lesson           // reads the body as an index; nil: nobody does
+	taught   bool              // what the body says as an index is known
 
 	checker  Checker // reads the body, if somebody has to judge it
 	unusable string  // why the whole body is not stored, by the checker's word
@@ -235,6 +238,7 @@ func (f *fill) receive(resp *http.Response) bool {
 	if ok && f.noStore {
 		ok, why = false, "no-store"
 	}
+	f.epoch = f.c.learning.epoch()
 	claims := f.claims(resp.Header)
 	if ok && resp.StatusCode == http.StatusOK && f.rule.unproved(claims) {
 		ok, why = false, "unverified"
@@ -311,13 +315,18 @@ func (f *fill) mayBeUnchanged() bool {
 // end finishes a body that was read, whole or not.
 func (f *fill) end(err error) {
 	if err == nil {
+		f.spool.arrive()
 		f.sum, f.whole, f.kept = f.spool.sum(), true, true
 		if err = f.checked(); err == nil {
 			err = f.verify()
 		}
 		f.whole, f.kept = err == nil, f.kept && f.unusable == ""
+		if f.whole && f.kept {
+			f.learn()
+		}
 	}
 	f.check.Close()
+	f.dismiss()
 	if err == nil {
 		if f.kept && f.isStoredAgain() {
 			f.current = revalidated(f.stored.rec, f.header, f.rule, f.requested, f.received)
@@ -381,11 +390,19 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "put variants", err)
 		return
 	}
-	if _, err := f.spool.w.CommitWith(key, f.record().encode(), f.rule.keeping()); err != nil {
+	rec := f.record()
+	rec.verified = f.verified
+	if f.taught {
+		rec.taught = f.c.learning.table.ID()
+	}
+	if _, err := f.spool.w.CommitWith(key, rec.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
 	f.saved = !f.unstoreOutdated()
+	if f.saved && f.teaches() && !f.taught {
+		f.c.learnStored(key, f.sent.URL, f.rule)
+	}
 }
 
 // record describes the response. It may be asked for once the fill is shared.
@@ -394,7 +411,7 @@ func (f *fill) record() *record {
 		kind: kindObject, status: f.status, url: storedURL(f.sent.URL, f.rule), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
 		selectors: append(f.content.selectors(f.sent.Method), selectorsOf(f.set, f.sent.Header)...),
-		partition: f.rule.Partition, verified: f.verified,
+		partition: f.rule.Partition,
 	}
 }
 

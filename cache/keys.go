@@ -17,6 +17,7 @@ const (
 	domainVariant   = "larder variant 1"
 	domainFlight    = "larder flight 1"
 	domainParts     = "larder parts 1"
+	domainFile      = "larder file 1"
 	domainContent   = "larder content 1"
 )
 

@@ -27,6 +27,7 @@ const (
 // number leaves it out.
 const (
 	factVerified = 1 // digests that the body was found to have
+	factTaught   = 2 // the table of digests that knows what this index says
 )
 
 const (
@@ -60,6 +61,8 @@ type record struct {
 	partition string
 	// verified are digests that the body was found to have, and who named them.
 	verified []integrity.Claim
+	// taught is the ID of the table of digests that knows what the body, an index, says.
+	taught [8]byte
 	// date and lifetime are what dateOf and ownLifetime make of the header, where they
 	// were worked out before.
 	date     time.Time
@@ -122,6 +125,9 @@ func (m *record) appendFacts(b []byte) []byte {
 	facts := map[uint64][]byte{}
 	if len(m.verified) > 0 {
 		facts[factVerified] = encodeClaims(m.verified)
+	}
+	if m.taught != [8]byte{} {
+		facts[factTaught] = m.taught[:]
 	}
 	b = binary.AppendUvarint(b, uint64(len(facts)))
 	for _, number := range slices.Sorted(maps.Keys(facts)) {
@@ -280,6 +286,8 @@ func (d *metaDecoder) rest(m *record, version byte) {
 		switch number, value := d.uvarint(), d.str(); number {
 		case factVerified:
 			m.verified = decodeClaims(value)
+		case factTaught:
+			copy(m.taught[:], value)
 		}
 	}
 }

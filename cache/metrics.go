@@ -11,6 +11,9 @@ type metrics struct {
 	received      prometheus.Counter
 	fills         *prometheus.CounterVec
 	digests       *prometheus.CounterVec
+	learnt        prometheus.Counter
+	notVouched    prometheus.Counter
+	unreadable    prometheus.Counter
 	resumed       prometheus.Counter
 	joined        prometheus.Counter
 	offline       prometheus.Counter
@@ -52,6 +55,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "larder_cache_digests_total",
 			Help: "Digests that bodies were held to, by source (url, index, header, client; none where there was no digest) and result: verified, mismatch (refused), contradicted (by a more trusted source), outdated (an index of what may change), unknown.",
 		}, []string{"source", "result"}),
+		learnt: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_digests_learnt_total",
+			Help: "Digests of other files that were read in indexes, known ones included.",
+		}),
+		notVouched: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_digests_not_vouched_total",
+			Help: "Digests in indexes that were left out because the index may not speak for the file's host.",
+		}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_indexes_unreadable_total",
+			Help: "Indexes that could not be read, so that nothing was learnt from them.",
+		}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "larder_cache_fills_resumed_total",
 			Help: "Times that a body broken off by upstream was taken up again.",
@@ -99,7 +114,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.learnt, m.notVouched, m.unreadable, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
 			m.circuitsOpened, m.spared, m.rechecks, m.redirects)
 	}
 	return m

@@ -185,6 +185,8 @@ type Index struct {
 	// Vouches reports whether the index may name digests of files on a host besides its
 	// own.
 	Vouches func(host string) bool
+	// Hosts lists those of them whose names are known.
+	Hosts []string
 }
 
 // URLDigest returns the digest of the body that the path of the target URI names, the

@@ -26,18 +26,14 @@ type MismatchError struct {
 	// URL without what may be a credential.
 	URL string
 	// Want is the digest it should have, Source who said so, and Got what it has
-	// instead: the zero value where it can have none by that algorithm.
+	// instead: its SHA-256 where it can have none by that algorithm.
 	Want, Got integrity.Digest
 	Source    integrity.Source
 }
 
 // Error names both digests.
 func (e *MismatchError) Error() string {
-	got := e.Got.String()
-	if got == "" {
-		got = "nothing that could have one"
-	}
-	return fmt.Sprintf("the body is not what the %s says it is: want %s, got %s", e.Source, e.Want, got)
+	return fmt.Sprintf("the body is not what the %s says it is: want %s, got %s", e.Source, e.Want, e.Got)
 }
 
 // claims lists what is known of the digest of the body of a 200 for target, but for what
@@ -121,6 +117,9 @@ func (c *Cache) settle(r integrity.Result, rule *Rule, target *url.URL, log *slo
 		log.Warn("digest contradicted", "source", claim.Source.String(), "said", claim.Digest.String(), "verified", verifiedBy(r.Verified))
 	}
 	m := r.Mismatch
+	if r.Got.IsZero() {
+		r.Got, _ = integrity.NewDigest(integrity.SHA256, r.Content[:])
+	}
 	switch {
 	case m == nil && rule.unproved(r.Verified):
 		f.unstored = "unverified"
@@ -167,7 +166,8 @@ func (f *fill) claims(h http.Header) []integrity.Claim {
 	if f.content != nil {
 		return integrity.HeaderClaims(h)
 	}
-	return append(f.rule.claims(f.sent.URL, h), f.hints...)
+	claims := append(f.rule.claims(f.sent.URL, h), f.c.learnt(f.sent.URL, f.rule)...)
+	return append(claims, f.hints...)
 }
 
 // expect gathers what the body of resp is to be held to.
@@ -183,6 +183,11 @@ func (f *fill) expect(resp *http.Response, claims []integrity.Claim) {
 	case f.checker != nil:
 		f.withheld = heldEnd
 	}
+	f.dismiss()
+	if f.teaches() {
+		f.lesson = f.attend()
+		f.withheld = max(f.withheld, heldEnd)
+	}
 	f.spool.holdBack(f.withheld)
 }
 
@@ -197,5 +202,8 @@ func (f *fill) verify() error {
 	}
 	found := f.c.settle(f.check.Finish(f.sum, body), f.rule, f.sent.URL, f.log)
 	f.verified, f.kept = found.verified, found.unstored == ""
-	return found.err
+	if found.err != nil {
+		return found.err
+	}
+	return f.late()
 }

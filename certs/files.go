@@ -66,18 +66,12 @@ func writeFiles(files Files, t *Trust) error {
 	if err != nil {
 		return fmt.Errorf("write trust store: %w", err)
 	}
-	for _, file := range []struct {
-		path string
-		data []byte
-	}{
+	for _, file := range append(files.Settings(), []Setting{
 		{files.CA, t.CA()},
 		{files.Bundle, t.Bundle()},
 		{files.TrustStore, store},
-		{files.AptConf, files.AptSettings()},
-		{files.Wgetrc, files.WgetSettings()},
-		{files.PHPIni, files.PHPSettings()},
-	} {
-		if err := replace(file.path, file.data); err != nil {
+	}...) {
+		if err := replace(file.Path, file.Data); err != nil {
 			return fmt.Errorf("write trust file: %w", err)
 		}
 	}
@@ -105,24 +99,6 @@ func collect(files Files, rootPEM []byte, extraBundles []string) (larder, all *r
 	}
 	all.addPEM(rootPEM)
 	return larder, all, nil
-}
-
-// AptSettings returns what is in AptConf, for APT_CONFIG. apt has no variable for roots
-// (ECOSYSTEMS.md, 7.3); the proxy it does take from the environment.
-func (files Files) AptSettings() []byte {
-	return fmt.Appendf(nil, "Acquire::https::CaInfo %q;\n", files.Bundle)
-}
-
-// WgetSettings returns what is in Wgetrc, for WGETRC. Where wget is built with GnuTLS, as
-// Debian's is, it has no variable for roots either (ECOSYSTEMS.md, 7.3).
-func (files Files) WgetSettings() []byte {
-	return fmt.Appendf(nil, "ca_certificate = %s\n", files.Bundle)
-}
-
-// PHPSettings returns what is in PHPIni, for PHP_INI_SCAN_DIR. PHP's streams read
-// SSL_CERT_FILE, its curl extension reads no variable.
-func (files Files) PHPSettings() []byte {
-	return fmt.Appendf(nil, "curl.cainfo = %q\nopenssl.cafile = %q\n", files.Bundle, files.Bundle)
 }
 
 // openFolder makes the folder at need and lets everybody look into it. It

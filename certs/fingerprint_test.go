@@ -57,3 +57,16 @@ func TestVerifyTakesTheRootsThatAreVouchedForAlone(t *testing.T) {
 		t.Error("no fingerprint is taken")
 	}
 }
+
+func FuzzVerify(f *testing.F) {
+	root, other := newRoot(f, "root"), newRoot(f, "other")
+	f.Add(encode(root))
+	f.Add(encode(other, root))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, _, err := Verify(data, []string{printOf(root)})
+		if err == nil && string(got) != string(encode(root)) {
+			t.Errorf("%q became %q", data, got)
+		}
+	})
+}

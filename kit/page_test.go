@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -134,8 +136,20 @@ func TestTheSystemsRootsAreReadAgain(t *testing.T) {
 			t.Errorf("%p, %v; want %p", again, err, first)
 		}
 		time.Sleep(time.Second)
-		if again, err := k.assemble(); err != nil || again == first || &again.store[0] != &first.store[0] {
+		if again, err := k.assemble(); err != nil || again == first || again.store != first.store {
 			t.Errorf("%p, %v; want another with the same trust store", again, err)
+		}
+	})
+}
+
+func FuzzFolder(f *testing.F) {
+	for _, seed := range []string{"dir=/a", "dir=/a/../b", "dir=%2fa%00", "dir=/a;b", "x=y&dir=/a", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		r := &request{Request: &http.Request{URL: &url.URL{RawQuery: query}}}
+		if dir, err := r.folder(); err == nil && (dir != path.Clean(dir) || !path.IsAbs(dir) || strings.Trim(dir, plain) != "") {
+			t.Errorf("%q gives %q", query, dir)
 		}
 	})
 }

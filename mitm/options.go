@@ -78,10 +78,14 @@ type Options struct {
 
 	// Access says who may use the proxy. The zero value: everybody, by no name.
 	Access Access
-	// Origin answers requests that are made to larder itself and not through
-	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
-	// which. Access is not asked. nil: 404 with a short text.
+	// Origin answers requests that are made to larder itself: not through it
+	// (origin-form targets on proxy and tls-proxy listeners, for which Access is not
+	// asked), and through it to OwnName. ReachOf tells which. nil: 404 with a short text.
 	Origin http.Handler
+	// OwnName is the host, in lower case, that is larder itself for its clients: their
+	// requests to it, http and https, go to Origin, whatever Policy says. Certificates
+	// must have a leaf for it. "": none.
+	OwnName string
 	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
 	// is; log and metrics say so all the same.
 	Distrust DistrustObserver

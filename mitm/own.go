@@ -39,6 +39,21 @@ func (s *Server) RuleFor(target *url.URL) *cache.Rule {
 	return rules.of(decision).cache
 }
 
+// RuleForContent returns the rule under which the cache would store the response to a
+// request for target whose body is of a kind, nil when it would not.
+func (s *Server) RuleForContent(method, kind string, target *url.URL) *cache.Rule {
+	body, ok := policy.ParseRequestBody(kind)
+	if !ok {
+		return nil
+	}
+	rules := s.rules.Load()
+	decision := rules.policy.ClassifyBody(policy.Client{}, method, target, body)
+	if !decision.Action.Stores() || decision.Rule.RequestBody != body {
+		return nil
+	}
+	return rules.of(decision).cache
+}
+
 // isOffline asks a listener whether upstream must not be asked on its account.
 func isOffline(l net.Listener) bool {
 	o, ok := l.(interface{ Offline() bool })

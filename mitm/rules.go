@@ -222,7 +222,7 @@ func indexOf(p *policy.Rule) *cache.Index {
 	if p.Index == "" {
 		return nil
 	}
-	return &cache.Index{Kind: p.Index, Vouches: p.Vouches}
+	return &cache.Index{Kind: p.Index, Vouches: p.Vouches, Hosts: p.VouchedHosts()}
 }
 
 // checkedPartition begins that of rules under which upstream says who may have what is

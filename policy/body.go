@@ -97,10 +97,12 @@ func (d *ruleDecoder) bodyKeys() {
 	case slices.ContainsFunc(r.Methods, func(m string) bool { return !slices.Contains(known, m) }):
 		d.complain("methods", "write methods: [POST]", "request_body: %s goes with method %s alone", r.RequestBody, strings.Join(known, " or "))
 	}
-	for _, key := range []string{"digest", "verify", "index", "vouches_for", "ledger", "fill_ranges"} {
+	for _, key := range []string{"digest", "verify", "index", "vouches_for", "ledger", "fill_ranges", "key", "redirects", "validate", "registry"} {
 		d.complain(key, "", "%s has no effect with request_body", key)
 	}
 	switch {
+	case r.Authorized == Signed:
+		d.complain("authorized", "", "authorized: signed has no effect with request_body: what is signed is the URL of a GET")
 	case r.Authorized != Recheck:
 	case r.RequestBody.Git() && !strings.HasSuffix(r.RecheckAt, GitRecheck):
 		d.complain("authorized", fmt.Sprintf("write recheck_scope: '^/(.+)/git-upload-pack$' and recheck_at: '/$1%s'", GitRecheck),

@@ -196,6 +196,19 @@ func (r *Rule) Vouches(host string) bool {
 	return slices.ContainsFunc(r.vouches, func(p *HostPattern) bool { return p.Match(host) })
 }
 
+// VouchedHosts lists the hosts of vouches_for that are written out.
+func (r *Rule) VouchedHosts() []string {
+	var names []string
+	for _, p := range r.vouches {
+		for i := range p.globs {
+			if g := &p.globs[i]; g.lead == leadNone && len(g.middle) == 0 {
+				names = append(names, g.suffix)
+			}
+		}
+	}
+	return names
+}
+
 // integrityWords says what a storing rule holds bodies to.
 func (r *Rule) integrityWords() []string {
 	var parts []string

@@ -254,7 +254,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
-	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443"}); s.Kit != want {
+	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443", Name: "larder.corp.test"}); s.Kit != want {
 		t.Errorf("Kit = %+v, want %+v", s.Kit, want)
 	}
 	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
@@ -438,10 +438,13 @@ rules:
 func TestIndexVouchesForNamedHosts(t *testing.T) {
 	p := mustParse(t, `presets: none
 rules:
-  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test"] }
+  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test", "{x,y}.more.test", "a*.test"] }
 `)
 	r := p.Rules()[0]
-	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("a.test") {
+	if got := r.VouchedHosts(); !slices.Equal(got, []string{"x.more.test", "y.more.test"}) {
+		t.Errorf("VouchedHosts = %q", got)
+	}
+	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("b.test") {
 		t.Error("Vouches goes by something else than vouches_for")
 	}
 }

@@ -13,6 +13,7 @@ func TestPresetGit(t *testing.T) {
 		day  = 24 * time.Hour
 		name = "0123456789012345678901234567890123456789"
 	)
+	oid := strings.Repeat("9f86", 16)
 	checkShapes(t, "git", []shape{
 		{method: "POST", url: repo + "/git-upload-pack", rule: "packs", action: Immutable, ttl: day},
 		{method: "POST", url: "https://gitlab.com/group/sub/project.git/git-upload-pack", rule: "packs", action: Immutable, ttl: day},
@@ -37,6 +38,13 @@ func TestPresetGit(t *testing.T) {
 		{url: "https://git.kernel.org/pub/scm/git/git.git/objects/info/packs", rule: "rest", action: Pass},
 		{method: "POST", url: "https://codeberg.org/o/r.git/git-receive-pack", rule: "rest", action: Pass},
 		{url: "https://github.com/rust-lang/cargo/releases/latest", action: Pass},
+		{url: "https://codeberg.org/o/r.git/info/lfs/objects/" + oid, rule: "lfs-forgejo", action: Immutable},
+		{url: "https://gitlab.com/g/s/p.git/gitlab-lfs/objects/" + oid, rule: "lfs-gitlab", action: Immutable},
+		// Files that are called like objects.
+		{url: "https://codeberg.org/o/r/raw/branch/main/x.git/info/lfs/objects/" + oid, rule: "rest", action: Pass},
+		{url: "https://gitlab.com/g/p/-/raw/main/x.git/gitlab-lfs/objects/" + oid, action: Pass},
+		{url: "https://github-cloud.githubusercontent.com/alambic/media/12/9f/86/" + oid + "?X-Amz-Signature=x", rule: "lfs-github", action: Immutable},
+		{method: "PUT", url: "https://github-cloud.githubusercontent.com/alambic/uploads/1", rule: "lfs-uploads", action: Pass},
 		{url: "https://api.github.com/repos/rust-lang/cargo", action: Tunnel},
 		{method: "POST", url: "https://git.corp.example/r.git/git-upload-pack", action: Tunnel},
 	})

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v4"
 )
 
 // TestLinksInDocsResolve keeps the guides from naming files that are not there.
@@ -44,5 +46,25 @@ func TestLinksInDocsResolve(t *testing.T) {
 	}
 	if found < 5 {
 		t.Errorf("only %d links found: the test does not see the documents", found)
+	}
+}
+
+// TestSnippetsParse keeps the YAML and JSON of the guides from going wrong unseen.
+func TestSnippetsParse(t *testing.T) {
+	t.Parallel()
+	block := regexp.MustCompile("(?ms)^```(yaml|json)\n(.*?)^```")
+	found := 0
+	for _, guide := range []string{"clients.md", "fleet.md", "egress.md", "upstream.md"} {
+		text := readFile(t, filepath.Join("..", "docs", guide))
+		for _, m := range block.FindAllStringSubmatch(text, -1) {
+			found++
+			var v any
+			if err := yaml.Unmarshal([]byte(m[2]), &v); err != nil { // JSON is YAML too
+				t.Errorf("%s: %v\n%s", guide, err, m[2])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d snippets found: the test does not see the documents", found)
 	}
 }

@@ -165,6 +165,15 @@ func TestSetupScriptForAJob(t *testing.T) {
 	if res.code != 0 || !strings.Contains(res.stdout, "CN=larder root CA") || !strings.Contains(res.stdout, "https.proxyHost=127.0.0.1\n") {
 		t.Errorf("java: %v", res)
 	}
+	res = command{dir: dir, argv: []string{"sh", "-ec", "sh setup.sh --files files --format lines --fingerprint " + s.fingerprint(t)}}.run(t)
+	for line := range strings.Lines(res.stdout) {
+		if !regexp.MustCompile(`^[A-Za-z0-9_]+=[^'"]+\n$`).MatchString(line) {
+			t.Errorf("--format lines: %q", line)
+		}
+	}
+	if !strings.Contains(res.stdout, " -Dhttp.proxyHost=127.0.0.1 ") || !strings.Contains(res.stdout, "\nAPT_CONFIG="+dir+"/files/apt.conf\n") {
+		t.Errorf("--format lines: %v", res)
+	}
 	res = command{dir: dir, argv: []string{"sh", "-ec", script("http://"+s.proxy, "")}}.run(t)
 	if res.code != 1 || !strings.Contains(res.stderr, "nothing vouches for the root that came") {
 		t.Errorf("without a fingerprint: %v", res)

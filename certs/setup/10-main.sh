@@ -17,7 +17,8 @@ Makes this machine use the proxy $PROXY and trust its root.
   --home DIR                 home folder for Maven's and Gradle's settings; may be repeated
                              (default: that of who runs this, also by way of sudo)
   --files DIR                no change to the system: put the files into DIR and print the
-                             environment for them
+                             environment for them, as commands of a shell
+  --format lines             with --files: print lines of NAME=VALUE
   --undo                     restore what was there before
   --dry-run                  say what would be done, and do nothing
 
@@ -52,10 +53,10 @@ list() {
 }
 
 parse() {
-    MODE=setup DRY='' FIRST='' GIVEN='' CA='' ONLY=" $PARTS " SKIP='' HOMES='' FILES=''
+    MODE=setup DRY='' FIRST='' GIVEN='' CA='' ONLY=" $PARTS " SKIP='' HOMES='' FILES='' FORMAT=sh
     while [ $# -gt 0 ]; do
         case $1 in
-        --fingerprint | --from | --ca | --only | --skip | --home | --files)
+        --fingerprint | --from | --ca | --only | --skip | --home | --files | --format)
             [ $# -gt 1 ] || misused "$1 needs a value"
             ;;
         esac
@@ -69,6 +70,12 @@ parse() {
         --home) HOMES="$HOMES$2
 "; shift ;;
         --files) MODE=files FILES=$2; shift ;;
+        --format)
+            case $2 in
+            sh | lines) FORMAT=$2; shift ;;
+            *) misused "--format is sh or lines" ;;
+            esac
+            ;;
         --undo) MODE=undo ;;
         --dry-run) DRY=1 ;;
         --help | -h) usage; exit 0 ;;

@@ -114,24 +114,28 @@ orphans() {
     done
 }
 
-# put_bundle: all roots, for those who read no other. A link to the system's own
-# follows its updates.
+# put_bundle: all roots in a file that containers can have, and BUNDLE, for those who
+# read no store: the system's own file, which follows its updates, if it has ours.
 put_bundle() {
-    bundle=$(bundles | head -n 1)
-    if [ -n "$bundle" ]; then
-        real "$bundle"
-        if trusts "$R$P"; then
-            link "$TRUST/bundle.pem" "$bundle"
-            return
-        fi
+    BUNDLE=$(bundles | head -n 1)
+    : >"$WORK/new"
+    good=''
+    if [ -n "$BUNDLE" ]; then
+        real "$BUNDLE"
         cat "$R$P" >"$WORK/new"
-    else
-        : >"$WORK/new"
+        ! trusts "$WORK/new" || good=1
     fi
-    touched "$TRUST/bundle.pem"
-    [ -z "$DRY$UPDATE" ] || [ -z "$DRY" ] || [ -z "$CHANGED" ] || return 0 # what the store would be is not known
-    all_roots
+    if [ -n "$DRY" ] && [ -z "$good" ]; then # what the store would be is not known
+        for name in bundle.pem truststore.p12 $SETTINGS; do touched "$TRUST/$name"; done
+        BUNDLE=${BUNDLE:-$TRUST/bundle.pem}
+        return 0
+    fi
+    if [ -z "$good" ]; then
+        BUNDLE=$TRUST/bundle.pem
+        all_roots
+    fi
     put "$TRUST/bundle.pem" file
+    put_others put
 }
 
 # all_roots: $WORK/new with ours at the end.

@@ -36,7 +36,7 @@ ini() {
 set_pip() {
     for python in python3 python pip pip3; do
         has "$python" || continue
-        printf 'proxy=%s\ncert=%s/bundle.pem\n' "$PROXY" "$TRUST" >"$WORK/block"
+        printf 'proxy=%s\ncert=%s\n' "$PROXY" "$BUNDLE" >"$WORK/block"
         ini /etc/pip.conf global
         return
     done
@@ -50,7 +50,7 @@ set_npm() {
         [ ! -d "$R/usr/share/nodejs/npm" ] || [ "$prefix" != /usr ] || file=/etc/npmrc # Debian's
         {
             printf 'proxy=%s\nhttps-proxy=%s\n' "$PROXY" "$PROXY"
-            printf 'noproxy=%s\ncafile=%s/bundle.pem\n' "$NO_PROXY_HOSTS" "$TRUST"
+            printf 'noproxy=%s\ncafile=%s\n' "$NO_PROXY_HOSTS" "$BUNDLE"
         } >"$WORK/block"
         block "$file"
     done

@@ -125,12 +125,14 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	table := n.openDigests()
 	n.cache, err = cache.New(cache.Options{
 		Store:              s,
 		StoreError:         storeError,
 		OpenStore:          open,
 		RefuseWithoutStore: settings.Store.OnFailure == policy.RefuseOnFailure,
 		Upstream:           n.upstream,
+		Digests:            table,
 		Logger:             n.logger,
 		Registerer:         n.registry,
 	})
@@ -144,13 +146,14 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	n.doctor = new(doctor.Book)
 	if err := n.openKit(settings); err != nil {
 		return err
 	}
-	n.doctor = new(doctor.Book)
 	n.proxy, err = mitm.New(mitm.Options{
 		Distrust:     distrusts{n.doctor},
-		Origin:       n.kit,
+		Origin:       selfAnswers{n.kit, n.doctorPage(ownName(settings))},
+		OwnName:      ownName(settings),
 		Access:       access,
 		Policy:       n.policy,
 		Certificates: n.ca,

@@ -20,7 +20,7 @@ import (
 func (n *node) storeAPI() admin.StoreAPI {
 	a := &storeAPI{
 		node:      n,
-		catalogue: n.cache.Catalogue(n.proxy.RuleFor),
+		catalogue: n.cache.Catalogue(n.proxy.RuleFor).WithContent(n.proxy.RuleForContent),
 		fetcher:   warm.Fetcher{Handler: n.proxy.ServeOwn, Drop: n.dropStored},
 	}
 	return admin.StoreAPI{Objects: a, Scrubber: a, Carrier: a, Warmer: a}

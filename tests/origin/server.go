@@ -52,6 +52,7 @@ type Server struct {
 	mu        sync.Mutex // guards what follows
 	hosts     map[string]http.Handler
 	exchanges []*Exchange
+	tamper    func(Exchange) bool
 	servers   []*http.Server // none while down
 	serving   sync.WaitGroup
 }
@@ -223,13 +224,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		Header: r.Header.Clone(),
 	}
 	s.mu.Lock()
-	handler := s.hosts[host]
+	handler, tamper := s.hosts[host], s.tamper
 	s.exchanges = append(s.exchanges, e)
 	s.mu.Unlock()
 	if handler == nil {
 		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "no origin of this test answers for "+host, http.StatusMisdirectedRequest)
 		})
+	}
+	if tamper != nil && tamper(*e) {
+		w = tampering{w}
 	}
 	handler.ServeHTTP(&recorder{ResponseWriter: w, server: s, exchange: e}, r)
 	s.mu.Lock()
