@@ -142,7 +142,9 @@ func (p *passage) mayHave() (bool, error) {
 func (p *passage) staleOnError(status int) error {
 	p.out.Hit = true
 	ttl := p.j.ttl
-	return p.fromStore(p.found.selected, cacheStatus{
+	s, old := p.generation(p.found.selected)
+	defer old.release()
+	return p.fromStore(s, cacheStatus{
 		fwd: p.j.because, fwdStatus: status, ttl: &ttl, collapsed: p.out.Collapsed, detail: "stale-if-error",
 	})
 }
