@@ -203,7 +203,7 @@ func (p *passage) unshared(set []string) error {
 		p.out.Collapsed = false
 		return errAgain
 	}
-	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, set)
+	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, p.content.sent(set))
 	switch {
 	case odd && p.leader:
 		p.fill.orphan()

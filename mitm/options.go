@@ -53,6 +53,9 @@ type Cache interface {
 	Serve(w http.ResponseWriter, r *http.Request, rule *cache.Rule) (cache.Outcome, error)
 	// ServeContent is Serve for a request whose content is part of the key.
 	ServeContent(w http.ResponseWriter, r *http.Request, rule *cache.Rule, content *cache.Content) (cache.Outcome, error)
+	// OutdateContent keeps fills that run for target, with content of a kind, from being
+	// stored or joined.
+	OutdateContent(kind string, target *url.URL)
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)

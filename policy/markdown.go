@@ -68,6 +68,11 @@ func verifiedCell(p Preset) string {
 		}
 	}
 	for _, r := range p.rules {
+		if r.RequestBody == BodyGitFetch {
+			parts = append(parts, r.short()+": the checksum that a pack ends with")
+		}
+	}
+	for _, r := range p.rules {
 		if r.Index != "" {
 			parts = append(parts, "index of kind "+r.Index+" ("+r.short()+")")
 		}

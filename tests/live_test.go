@@ -3,6 +3,7 @@ package tests
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -134,6 +135,43 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// TestLiveGit clones a small repository of each forge twice. What may change between the
+// two is asked for again: the refs.
+func TestLiveGit(t *testing.T) {
+	if os.Getenv("LARDER_LIVE") == "" {
+		t.Skip("set LARDER_LIVE=1 (make live) to use the real forges")
+	}
+	requireClient(t, "git")
+	for _, repository := range []string{
+		"https://github.com/octocat/Hello-World.git", "https://gitlab.com/gitlab-org/gitlab-test.git", "https://codeberg.org/forgejo/website.git",
+	} {
+		t.Run(repository, func(t *testing.T) {
+			dir := privateDir(t)
+			in := &instance{dir: dir, state: filepath.Join(dir, "state"), larder: larderPath(t)}
+			in.endDaemon(t)
+			c := liveClient{name: "git", prepare: func(*testing.T, string) command {
+				return command{argv: []string{"git", "clone", "--quiet", "--depth=1", repository, "c"}, env: gitAlone()}
+			}}
+			if direct := c.live(t, nil); direct.code != 0 {
+				t.Skipf("the forge cannot be reached without larder either: %s", tail(direct.stderr))
+			}
+			cold, hot := c.through(t, in), c.through(t, in)
+			if cold.code != 0 || hot.code != 0 {
+				t.Fatalf("git fails through larder and not without: %v\n%v", cold, hot)
+			}
+			packs := 0
+			for _, f := range hot.fetched {
+				if f.Method == http.MethodPost && strings.HasSuffix(f.URL, "/git-upload-pack") && f.hit() {
+					packs++
+				}
+			}
+			if packs != 1 {
+				t.Errorf("second clone had %d packs from the cache, want 1:\n%+v", packs, hot.fetched)
+			}
+		})
+	}
+}
+
 func (c liveClient) through(t *testing.T, in *instance) runResult {
 	t.Helper()
 	list := filepath.Join(privateDir(t), "fetched.json")
@@ -232,8 +270,9 @@ var liveURLs = map[string][]string{
 	"vendors":     {"https://download.docker.com/linux/debian/dists/bookworm/InRelease"},
 }
 
-// liveByClient are the presets that the clients above use.
+// liveByClient are the presets that the clients above use, and TestLiveGit.
 var liveByClient = map[string]string{
+	"git": "git",
 	"npm": "npm", "pypi": "pip", "go": "go", "crates": "cargo", "maven": "mvn", "debian": "apt-get",
 }
 
@@ -297,7 +336,7 @@ func TestEveryPresetIsExercisedLive(t *testing.T) {
 	p, err := policy.Load("")
 	must(t, err)
 	for _, preset := range presets {
-		if liveURLs[preset.Name] == nil && liveByClient[preset.Name] == "" && !strings.HasPrefix(preset.Name, "oci") && preset.Name != "git" {
+		if liveURLs[preset.Name] == nil && liveByClient[preset.Name] == "" && !strings.HasPrefix(preset.Name, "oci") {
 			t.Errorf("preset %s is exercised by neither a client nor a URL", preset.Name)
 		}
 		for _, raw := range liveURLs[preset.Name] {
