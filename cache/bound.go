@@ -167,6 +167,9 @@ func (x *exchange) byList(by *bound) error {
 	if by.own {
 		defer by.release()
 	}
+	if x.content == nil && !by.own {
+		x.c.teach(by.selected, x.r.URL, x.rule)
+	}
 	x.c.metrics.bound.WithLabelValues("named").Inc()
 	return x.hit(by.selected, judgement{fresh: true, ttl: max(by.ttl, 0)}, "bound")
 }
