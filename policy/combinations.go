@@ -34,6 +34,7 @@ func (d *ruleDecoder) combinations() {
 	d.integrity()
 	d.shareable()
 	d.bodyKeys()
+	d.distrustKeys()
 	d.broadHosts()
 }
 

@@ -290,6 +290,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		Index:      "pypi",
 		VouchesFor: []string{"*.files.test", "10.0.0.0/8"},
 		Registry:   PyPI,
+		OnDistrust: RefuseDistrust,
 		Request:    HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
 		Response:   HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
 		Position:   Position{File: "testdata/valid.yaml", Line: 32, Column: 5},

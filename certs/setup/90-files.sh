@@ -16,6 +16,7 @@ only_files() {
         return
     fi
     mkdir -p "$TRUST"
+    ! loose "$TRUST" || die "others can write in $TRUST, and would say whom you trust" "chmod go-w $TRUST"
     cat "$WORK/ca.pem" >"$WORK/new"
     place "$TRUST/ca.pem"
     bundle=$(bundles | head -n 1)
