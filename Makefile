@@ -40,6 +40,8 @@ matrix: ## try every client that is installed here, and write the table in docs/
 docs: build ## write what docs/ takes from the program
 	@{ sed '/^```yaml$$/q' docs/configuration.md; ./$(BIN) config print; sed -n '/^```yaml$$/,$$p' docs/configuration.md | sed -n '/^```$$/,$$p'; } > docs/configuration.md.new
 	@mv docs/configuration.md.new docs/configuration.md
+	@{ sed '/^<!-- larder policy presets/q' docs/ecosystems.md; ./$(BIN) policy presets --markdown; sed -n '/^<!-- end -->/,$$p' docs/ecosystems.md; } > docs/ecosystems.md.new
+	@mv docs/ecosystems.md.new docs/ecosystems.md
 
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME each

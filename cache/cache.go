@@ -88,6 +88,7 @@ type Cache struct {
 	wg     sync.WaitGroup
 
 	flights   flights
+	bindings  bindings
 	learning  learning
 	rereading rereading
 	parts     parts
@@ -119,6 +120,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()
+	c.bindings.init()
 	c.learning.init(o.Digests)
 	c.rereading.init()
 	c.verdicts.init()

@@ -93,6 +93,9 @@ func (c *Catalogue) List(ctx context.Context, match func(url string) bool) iter.
 				yield(Object{}, err)
 				return
 			}
+			if e.kind != kindObject {
+				continue
+			}
 			rec, err := decodeRecord(e.Meta)
 			if err != nil {
 				continue // of another version: a miss for whoever asks
@@ -107,10 +110,12 @@ func (c *Catalogue) List(ctx context.Context, match func(url string) bool) iter.
 // entry is a stored response whose record is not decoded.
 type entry struct {
 	store.Info
-	url string
+	kind byte
+	url  string
 }
 
-// entries yields the stored responses whose URL match accepts.
+// entries yields the stored responses whose URL match accepts, those among them that
+// are at a key which no URL has.
 func (c *Catalogue) entries(ctx context.Context, match func(url string) bool) iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
 		s, err := c.open()
@@ -132,7 +137,7 @@ func (c *Catalogue) entries(ctx context.Context, match func(url string) bool) it
 				return
 			}
 			target, ok := recordURL(info.Meta)
-			if ok && match(target) && !yield(entry{info, target}, nil) {
+			if ok && match(target) && !yield(entry{info, info.Meta[1], target}, nil) {
 				return
 			}
 		}
@@ -216,6 +221,24 @@ type Removed struct {
 	Bytes   int64 // of the bodies of what was removed, each URL counted
 }
 
+// besides lists keys by which a stored response can be found besides its own: the primary
+// one, which leads to variants, all of which go; that of its content, where others would
+// find it; and that of a list before the present one.
+func (c *Catalogue) besides(e *entry) []store.Key {
+	u, err := url.Parse(e.url)
+	if err != nil {
+		return nil
+	}
+	keys := []store.Key{beforeKey(e.Key)}
+	if primary := c.primary(u); primary != e.Key {
+		keys = append(keys, primary)
+	}
+	if rule := c.rules(u); rule != nil && rule.Share != "" {
+		keys = append(keys, sharedKey(rule, e.SHA256))
+	}
+	return keys
+}
+
 // removeBatch is how many keys are collected before they are removed.
 const removeBatch = 8192
 
@@ -248,14 +271,11 @@ func (c *Catalogue) Remove(ctx context.Context, match func(url string) bool, pro
 		if err != nil {
 			return done, errors.Join(err, flush())
 		}
-		done.Removed++
-		done.Bytes += e.Size
 		keys = append(keys, e.Key)
-		// The record at the primary key leads to variants, all of which go.
-		if u, err := url.Parse(e.url); err == nil {
-			if primary := c.primary(u); primary != e.Key {
-				keys = append(keys, primary)
-			}
+		if e.kind == kindObject {
+			done.Removed++
+			done.Bytes += e.Size
+			keys = append(keys, c.besides(&e)...)
 		}
 		if len(keys) >= removeBatch {
 			if err := flush(); err != nil {

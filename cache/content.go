@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 )
 
@@ -51,6 +52,22 @@ func (c *Cache) ServeContent(w http.ResponseWriter, r *http.Request, rule *Rule,
 	return x.out, err
 }
 
+// OutdateContent keeps fills that run for target with content of a kind from being stored
+// or joined: somebody has changed what they ask about. What is stored stays.
+func (c *Cache) OutdateContent(kind string, target *url.URL) {
+	at := exactly(target)
+	t := &c.flights
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, same := range t.all {
+		for f := range same {
+			if f.content != nil && f.content.Kind == kind && exactly(f.sent.URL) == at {
+				t.outdateOne(f)
+			}
+		}
+	}
+}
+
 // answerable reports whether the cache answers requests of this kind. Ranges and
 // preconditions with content are the origin's to judge (RFC 9110, sections 13.1 and 14.2).
 func (x *exchange) answerable() bool {
@@ -63,6 +80,15 @@ func (x *exchange) answerable() bool {
 		}
 	}
 	return true
+}
+
+// sent lists, as canonicalRequest's set does, the fields that go upstream: those in set
+// and those of the content.
+func (c *Content) sent(set []string) []string {
+	if c == nil {
+		return set
+	}
+	return fieldSet(append(append([]string{"content-encoding"}, c.Fields...), set...))
 }
 
 // in puts the content into a request that goes upstream.
@@ -104,6 +130,15 @@ func (f *fill) checked() error {
 		return nil
 	}
 	why, err := f.checker.Done()
+	result := "whole"
+	switch {
+	case err != nil:
+		result = "damaged"
+	case why != "":
+		result = "unusable"
+		f.log.Debug("answer is not stored", "why", why)
+	}
+	f.c.metrics.answers.WithLabelValues(result).Inc()
 	f.unusable = why
 	return err
 }

@@ -26,6 +26,7 @@ func TestContentIsListedAndCarried(t *testing.T) {
 	w.content = asked(nil)
 	w.post("one").want(t, 200, []byte("answer to one"), "larder; fwd=uri-miss; stored")
 	w.post("two").want(t, 200, []byte("answer to two"), "larder; fwd=uri-miss; stored")
+	eventually(t, "both are stored", func() bool { return w.stored() == 2 })
 	c := w.contentCatalogue(immutable)
 	found, err := c.Find(t.Context(), mustURL(t, w.origin.URL+"/ask"))
 	if err != nil || len(found) != 2 {

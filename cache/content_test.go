@@ -125,7 +125,11 @@ func TestContentWithCredentialsIsNotShared(t *testing.T) {
 	for range 2 {
 		w.post("q", "Authorization", "Basic x").want(t, 200, []byte("answer to q"), "larder; fwd=uri-miss; detail=authorization")
 	}
-	w.post("q").want(t, 401, nil, "larder; fwd=uri-miss; detail=status")
+	before := w.all.Load()
+	w.post("q", "X-Protocol", "2", "Content-Encoding", "odd").want(t, 401, nil, "larder; fwd=uri-miss; detail=status")
+	if n := w.all.Load() - before; n != 1 {
+		t.Errorf("%d requests went upstream to be refused once", n)
+	}
 	if n := posts.Load(); n != 2 || w.stored() != 0 {
 		t.Errorf("%d POSTs were answered, want 2; %d are stored", n, w.stored())
 	}
@@ -360,4 +364,38 @@ func TestContentIsRecheckedByProof(t *testing.T) {
 	// Who begins a fill and is refused with a word has proved nothing by it.
 	w.post("r", field, other).want(t, 200, []byte("refused"), "larder; fwd=uri-miss; stored")
 	w.post("q", field, other).want(t, 200, []byte("refused"), "larder; fwd=request; detail=recheck")
+}
+
+// TestOutdatedContentIsNotJoined has a push in the middle of a question about refs.
+func TestOutdatedContentIsNotJoined(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int64
+	arrived, release := make(chan struct{}, 2), make(chan struct{})
+	w := newWorld(t, immutable, func(rw http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		if posts.Load() == 0 {
+			posts.Add(1)
+			<-release
+			_, _ = io.WriteString(rw, "before")
+			return
+		}
+		posts.Add(1)
+		_, _ = io.WriteString(rw, "after")
+	})
+	w.content = asked(nil)
+	first := make(chan answer)
+	go func() { first <- w.post("q") }() // ends with release
+	<-arrived
+	w.cache.OutdateContent("other", mustURL(t, w.origin.URL+"/ask"))
+	w.cache.OutdateContent("test", mustURL(t, w.origin.URL+"/else"))
+	if w.cache.flights.only() == nil {
+		t.Fatal("what nobody has changed is outdated")
+	}
+	w.cache.OutdateContent("test", mustURL(t, w.origin.URL+"/ask"))
+	w.post("q").want(t, 200, []byte("after"), "larder; fwd=uri-miss; stored")
+	close(release)
+	if a := <-first; string(a.body) != "before" {
+		t.Errorf("the first got %q, %v", a.body, a.err)
+	}
+	w.post("q").want(t, 200, []byte("after"), "larder; hit")
 }

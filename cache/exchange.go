@@ -84,10 +84,20 @@ func (x *exchange) round() error {
 	x.seen = x.c.flights.savesOf(x.primary)
 	f := x.c.lookup(x.primary, x.rule, x.r.Header)
 	defer f.release()
+	by, other := x.bind(&f)
+	if by != nil {
+		return x.byList(by)
+	}
 	if f.selected == nil {
-		return x.miss(f)
+		if f.selected = x.adopt(); f.selected == nil {
+			return x.miss(f)
+		}
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
+	if other {
+		x.c.metrics.bound.WithLabelValues("another-generation").Inc()
+		j = judgement{because: "stale"}
+	}
 	switch x.reverify(f.selected) {
 	case unsettled:
 		return errAgain
@@ -119,7 +129,9 @@ func (x *exchange) round() error {
 	if j.ifError {
 		if why := x.c.circuits.spared(x.r.URL, x.c.now()); why != "" {
 			x.c.metrics.spared.WithLabelValues(why).Inc()
-			return x.hit(f.selected, j, why)
+			s, old := x.generation(f.selected)
+			defer old.release()
+			return x.hit(s, j, why)
 		}
 	}
 	if x.r.Method == http.MethodHead {

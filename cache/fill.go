@@ -204,6 +204,7 @@ func (f *fill) refresh() {
 		return
 	}
 	f.c.freshen(f.log, f.primary, f.stored.key, f.current, f.rule)
+	f.c.bindings.validated(f.stored.key)
 	f.unstoreOutdated()
 }
 
@@ -390,6 +391,7 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "put variants", err)
 		return
 	}
+	f.keepBefore(key)
 	rec := f.record()
 	rec.verified = f.verified
 	if f.taught {
@@ -399,6 +401,8 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
+	f.c.bindings.validated(key)
+	f.c.share(f.log, f.rule, key, rec, f.sum)
 	f.saved = !f.unstoreOutdated()
 	if f.saved && f.teaches() && !f.taught {
 		f.c.learnStored(key, f.sent.URL, f.rule)

@@ -19,6 +19,8 @@ const (
 	domainParts     = "larder parts 1"
 	domainFile      = "larder file 1"
 	domainContent   = "larder content 1"
+	domainShared    = "larder shared 1"
+	domainBefore    = "larder before 1"
 )
 
 // keyBuilder hashes a sequence of strings injectively: each goes in with its length

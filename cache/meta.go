@@ -34,6 +34,7 @@ const (
 	kindObject   = 1 // a stored response
 	kindVariants = 2 // the Vary field sets known for a target URI
 	kindPart     = 3 // bytes of a response that is not stored; nothing else is known here
+	kindShared   = 4 // a stored response at a key that no target URI has
 )
 
 var errMeta = errors.New("malformed record")
@@ -185,7 +186,7 @@ func decodeRecord(data []byte) (*record, error) {
 	switch m.kind {
 	case kindVariants:
 		d.variants(m)
-	case kindObject:
+	case kindObject, kindShared:
 		d.object(m)
 		d.rest(m, data[0])
 	default:
@@ -202,7 +203,7 @@ func knownVersion(v byte) bool { return v >= metaVersion1 && v <= metaVersion }
 // recordURL returns the target URI of a record that encode wrote, without reading the
 // rest of it; false for what is no stored response.
 func recordURL(data []byte) (string, bool) {
-	if len(data) < 2 || data[1] != kindObject || !knownVersion(data[0]) {
+	if len(data) < 2 || data[1] != kindObject && data[1] != kindShared || !knownVersion(data[0]) {
 		return "", false
 	}
 	// The fields before the URL are three numbers, and the decoder's string is a copy.

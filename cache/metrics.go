@@ -21,6 +21,8 @@ type metrics struct {
 	withoutStore  *prometheus.CounterVec
 	storeFailures prometheus.Counter
 
+	answers        *prometheus.CounterVec
+	bound          *prometheus.CounterVec
 	rechecks       *prometheus.CounterVec
 	redirects      *prometheus.CounterVec
 	circuitsOpened prometheus.Counter
@@ -92,6 +94,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests answered with 504 because nothing was stored and upstream was not to be asked.",
 		}),
 	}
+	m.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_answers_total",
+		Help: "Answers to requests with a body that were judged before they were stored, by result: whole, unusable (an error, or not understood) or damaged (the client's transfer was cut).",
+	}, []string{"result"})
+	m.bound = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_bound_total",
+		Help: "Requests for files of a repository that its signed list has decided, by how: named (served without asking), another-generation (what is stored is not what the list names), or generation-before (a stale list was served as it was before).",
+	}, []string{"result"})
 	m.rechecks = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "larder_cache_rechecks_total",
 		Help: "Requests for which upstream had to say whether the client may have what is stored, by what came of it: allowed, remembered (it had said so lately), denied, failed, or unasked (upstream failed, and it had said so before).",
@@ -115,7 +125,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.learnt, m.notVouched, m.unreadable, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
-			m.circuitsOpened, m.spared, m.rechecks, m.redirects)
+			m.circuitsOpened, m.spared, m.rechecks, m.redirects, m.bound, m.answers)
 	}
 	return m
 }

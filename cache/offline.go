@@ -31,7 +31,14 @@ func (x *exchange) serveOffline() error {
 func (x *exchange) offlineRound() error {
 	f := x.c.lookup(x.primary, x.rule, x.r.Header)
 	defer f.release()
+	by, other := x.bind(&f)
+	if by != nil {
+		return x.byList(by)
+	}
 	if f.selected == nil {
+		f.selected = x.adopt()
+	}
+	if f.selected == nil || other {
 		return x.offlineMiss()
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
@@ -41,7 +48,9 @@ func (x *exchange) offlineRound() error {
 	if j.fresh {
 		return x.hit(f.selected, j, "")
 	}
-	return x.hit(f.selected, j, "offline")
+	s, old := x.generation(f.selected)
+	defer old.release()
+	return x.hit(s, j, "offline")
 }
 
 // offlineMiss is the answer where nothing is stored.

@@ -142,7 +142,9 @@ func (p *passage) mayHave() (bool, error) {
 func (p *passage) staleOnError(status int) error {
 	p.out.Hit = true
 	ttl := p.j.ttl
-	return p.fromStore(p.found.selected, cacheStatus{
+	s, old := p.generation(p.found.selected)
+	defer old.release()
+	return p.fromStore(s, cacheStatus{
 		fwd: p.j.because, fwdStatus: status, ttl: &ttl, collapsed: p.out.Collapsed, detail: "stale-if-error",
 	})
 }
@@ -201,7 +203,7 @@ func (p *passage) unshared(set []string) error {
 		p.out.Collapsed = false
 		return errAgain
 	}
-	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, set)
+	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, p.content.sent(set))
 	switch {
 	case odd && p.leader:
 		p.fill.orphan()

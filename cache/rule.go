@@ -142,6 +142,10 @@ type Rule struct {
 	Digests []integrity.PathPattern
 	// Verify says what becomes of responses by the digest that they should have.
 	Verify Verify
+	// Share: what is stored is found by its content as well, by rules with the same Share,
+	// where a request's own target or an index that it is from names the SHA-256. "": by
+	// nobody.
+	Share string
 	// Index says that the responses are indexes of other responses' digests; nil: no.
 	Index *Index
 	// Ledger says what becomes of other bytes than those first seen under a URL.
@@ -246,13 +250,17 @@ func (r *Rule) keeping() store.CommitOptions {
 
 // required lists, in lower case, the request fields that every key under the rule
 // holds. What is validated are indexes, and those negotiate by Accept (PyPI has
-// three representations under one URI), so there Accept is always among them.
+// three representations under one URI), so there Accept is always among them; but for
+// what signed lists name, which is one representation by its digest, and of which apt
+// asks for the list with one Accept and for the rest with another.
 func (r *Rule) required() []string {
-	if len(r.Vary) == 0 && r.Mode != Revalidate {
+	_, listed := r.listKind()
+	negotiated := r.Mode == Revalidate && !listed
+	if len(r.Vary) == 0 && !negotiated {
 		return nil
 	}
 	set := r.Vary
-	if r.Mode == Revalidate {
+	if negotiated {
 		set = append([]string{"accept"}, set...)
 	}
 	return fieldSet(set)

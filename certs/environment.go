@@ -93,6 +93,9 @@ func Environment(f Files, p Proxy, current func(string) string) []Var {
 		set("YARN_HTTP_PROXY", p.URL)
 		set("YARN_HTTPS_PROXY", p.URL)
 		set("NODE_USE_ENV_PROXY", "1")
+		if strings.HasPrefix(p.URL, "https:") {
+			set("GIT_PROXY_SSL_CAINFO", f.Bundle) // of the proxy's own certificate
+		}
 		set("PERL_LWP_ENV_PROXY", "1")
 	}
 	for _, name := range bundleVariables() {

@@ -263,6 +263,9 @@ func unquoteJava(s string) string {
 
 func TestEnvironmentForAProxyOverTLSNamesNoneForJVMs(t *testing.T) {
 	vars := Environment(Paths("/x"), Proxy{URL: "https://larder.test:3443"}, nobody)
+	if git, ok := lookup(vars, "GIT_PROXY_SSL_CAINFO"); !ok || git.Value != "/x/bundle.pem" {
+		t.Errorf("%+v", git)
+	}
 	java := vars[len(vars)-1]
 	if java.Name != "JAVA_TOOL_OPTIONS" || strings.Contains(java.Value, "proxy") || !strings.Contains(java.Value, "trustStore=/x/") || java.Note == "" {
 		t.Errorf("%+v", java)

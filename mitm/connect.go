@@ -45,7 +45,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, a authority, x 
 	if err := rules.access.identify(r, x); err != nil {
 		return err
 	}
-	decision := rules.policy.Connect(x.who, a.Host, a.Port)
+	decision := s.connection(rules, x.who, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:

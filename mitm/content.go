@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 
@@ -45,7 +46,11 @@ func (s *Server) bodyFor(rule *policy.Rule, r *http.Request) (*content, error) {
 	if rule == nil || rule.RequestBody == policy.BodyUnread {
 		return nil, nil
 	}
-	return s.readContent(r)
+	c, err := s.readContent(r)
+	if err == nil {
+		s.metrics.bodies.WithLabelValues(c.kind.String()).Inc()
+	}
+	return c, err
 }
 
 // readContent reads the body of r, as far as it can be part of a key, and leaves in its
@@ -220,6 +225,23 @@ func recheckProof(at string) func(http.Header, io.Reader) bool {
 	return func(header http.Header, body io.Reader) bool {
 		return isOne(header["Content-Type"], git.AdvertisementType) && len(header["Content-Encoding"]) == 0 && git.Advertises(body)
 	}
+}
+
+// pushed returns, after a push that was not refused by its status, where the repository
+// shows its refs, and where they are asked for in version 2. Who fetches next must not
+// be given what was asked before.
+func pushed(r *http.Request, res *http.Response) (refs, asked *url.URL) {
+	path, ok := strings.CutSuffix(r.URL.EscapedPath(), "/git-receive-pack")
+	if !ok || r.Method != http.MethodPost || res.StatusCode != http.StatusOK {
+		return nil, nil
+	}
+	at := func(tail, query string) *url.URL {
+		u := *r.URL
+		u.RawPath, u.RawQuery = path+tail, query
+		u.Path, _ = url.PathUnescape(u.RawPath) // which came out of such a path
+		return &u
+	}
+	return at("/info/refs", "service=git-upload-pack"), at("/git-upload-pack", "")
 }
 
 // otherAnswer is one that is none of git-upload-pack.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -349,4 +350,51 @@ func TestBodyThatBreaksOffGoesNowhere(t *testing.T) {
 	if asked {
 		t.Error("half a body went upstream")
 	}
+}
+
+func TestPushOutdatesTheRefs(t *testing.T) {
+	w := passing(t, true, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refused.git/git-receive-pack" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	})
+	w.post("/refused.git/git-receive-pack", "x")
+	w.post("/o/r%2Fs.git/git-receive-pack", "x")
+	if want := []string{"git-refs https://a.test/o/r%2Fs.git/git-upload-pack"}; !slices.Equal(w.cache.outdated, want) {
+		t.Errorf("outdated %q, want %q", w.cache.outdated, want)
+	}
+	want := []string{"https://a.test/o/r%2Fs.git/git-receive-pack", "https://a.test/o/r%2Fs.git/info/refs?service=git-upload-pack"}
+	if got := w.cache.invalidated(); !slices.Equal(got, want) {
+		t.Errorf("invalidated %q, want %q", got, want)
+	}
+}
+
+// FuzzReadGit holds that a body is understood only if there is one way to read it.
+func FuzzReadGit(f *testing.F) {
+	f.Add([]byte(fetching('1')), false)
+	f.Add([]byte(packed(f, fetching('1'))), true)
+	f.Add([]byte(packed(f, fetching('1'), "")), true)
+	f.Add([]byte(askingRefs), false)
+	f.Fuzz(func(t *testing.T, body []byte, compressed bool) {
+		h := http.Header{"Content-Type": {git.RequestType}, "Git-Protocol": {"version=2"}}
+		if compressed {
+			h["Content-Encoding"] = []string{"gzip"}
+		}
+		request := readGit(h, body)
+		if request.Kind == git.Other || !compressed {
+			return
+		}
+		z, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := io.ReadAll(z) // all members there are
+		if err != nil {
+			t.Fatalf("what was understood cannot be unpacked: %v", err)
+		}
+		delete(h, "Content-Encoding")
+		if again := readGit(h, plain); again.Digest != request.Digest {
+			t.Fatal("another reader finds another request")
+		}
+	})
 }

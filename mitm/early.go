@@ -60,7 +60,7 @@ func (s *Server) earlyConnect(c *clientConn, h *connectHead, behind []byte) func
 	}
 	x := s.begin(c, "CONNECT", a.String())
 	x.Class = ClassTunnel
-	decision := rules.policy.Connect(x.who, a.Host, a.Port)
+	decision := s.connection(rules, x.who, a)
 	x.decided(decision, rules.of(decision))
 	var rest func()
 	switch decision.Action {

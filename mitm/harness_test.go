@@ -104,6 +104,7 @@ type fakeCache struct {
 	rules    []*cache.Rule
 	dropped  []string
 	contents []*cache.Content
+	outdated []string
 	fail     error         // returned before anything is written
 	serve    http.Handler  // answers instead of upstream
 	after    error         // returned once the response is out
@@ -142,6 +143,12 @@ func (f *fakeCache) ServeContent(w http.ResponseWriter, r *http.Request, rule *c
 	out := r.WithContext(r.Context())
 	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(content.Bytes)), int64(len(content.Bytes))
 	return f.Serve(w, out, rule)
+}
+
+func (f *fakeCache) OutdateContent(kind string, target *url.URL) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.outdated = append(f.outdated, kind+" "+target.String())
 }
 
 func (f *fakeCache) InvalidateUnder(u *url.URL, _ *cache.Rule) {

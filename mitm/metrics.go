@@ -19,6 +19,7 @@ type metrics struct {
 	handshakes  *prometheus.CounterVec
 	distrust    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
+	bodies      *prometheus.CounterVec
 }
 
 // classMetrics are what each exchange of one class counts.
@@ -75,6 +76,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
 		}, []string{"rule", "mode"}),
 	}
+	m.bodies = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_mitm_request_bodies_total",
+		Help: "Request bodies that were read for rules with request_body, by the kind found: git-fetch, git-refs, any (another), unusable (too large, in a way that is not understood, or no memory left).",
+	}, []string{"kind"})
 	for _, name := range []string{ClassHit, ClassMiss, ClassPass, ClassTunnel, ClassDeny, ClassError} {
 		m.classes[name] = &classMetrics{
 			exchanges: exchanges.WithLabelValues(name), durations: durations.WithLabelValues(name),
@@ -85,7 +90,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.denials,
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.denials, m.bodies,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)

@@ -68,7 +68,7 @@ func (s *Server) open(c *clientConn, a authority, x *exchange) {
 
 // mayTunnel asks the policy of this moment about bytes that are no TLS.
 func (s *Server) mayTunnel(c *clientConn, a authority) bool {
-	return s.rules.Load().policy.MayTunnel(c.asker, a.Host, a.Port)
+	return !s.isOwnName(a.Host) && s.rules.Load().policy.MayTunnel(c.asker, a.Host, a.Port)
 }
 
 // proceed does what the first bytes, or the failure to get any, call for.

@@ -53,6 +53,9 @@ type Cache interface {
 	Serve(w http.ResponseWriter, r *http.Request, rule *cache.Rule) (cache.Outcome, error)
 	// ServeContent is Serve for a request whose content is part of the key.
 	ServeContent(w http.ResponseWriter, r *http.Request, rule *cache.Rule, content *cache.Content) (cache.Outcome, error)
+	// OutdateContent keeps fills that run for target, with content of a kind, from being
+	// stored or joined.
+	OutdateContent(kind string, target *url.URL)
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)
@@ -78,10 +81,14 @@ type Options struct {
 
 	// Access says who may use the proxy. The zero value: everybody, by no name.
 	Access Access
-	// Origin answers requests that are made to larder itself and not through
-	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
-	// which. Access is not asked. nil: 404 with a short text.
+	// Origin answers requests that are made to larder itself: not through it
+	// (origin-form targets on proxy and tls-proxy listeners, for which Access is not
+	// asked), and through it to OwnName. ReachOf tells which. nil: 404 with a short text.
 	Origin http.Handler
+	// OwnName is the host, in lower case, that is larder itself for its clients: their
+	// requests to it, http and https, go to Origin, whatever Policy says. Certificates
+	// must have a leaf for it. "": none.
+	OwnName string
 	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
 	// is; log and metrics say so all the same.
 	Distrust DistrustObserver

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"larder/cache"
+	"larder/policy"
 )
 
 // pass forwards a request unmodified and streams the response back. r is what
@@ -91,6 +92,12 @@ func (s *Server) invalidate(r *http.Request, res *http.Response, x *exchange) {
 		for _, rule := range rules.keysOf(x.who, target) {
 			s.options.Cache.InvalidateUnder(target, rule)
 		}
+	}
+	if refs, asked := pushed(r, res); refs != nil {
+		for _, rule := range rules.keysOf(x.who, refs) {
+			s.options.Cache.InvalidateUnder(refs, rule)
+		}
+		s.options.Cache.OutdateContent(policy.BodyGitRefs.String(), asked)
 	}
 }
 

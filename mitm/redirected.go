@@ -98,7 +98,7 @@ func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 	a := authority{name, int(dst.Port())}
 	x.URL = a.String()
 	rules := s.rules.Load()
-	decision := rules.policy.Connect(c.asker, a.Host, a.Port)
+	decision := s.connection(rules, c.asker, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:

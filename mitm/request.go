@@ -83,6 +83,10 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify b
 			return
 		}
 	}
+	if s.isOwnName(target.Hostname()) {
+		s.serveOwnName(w, r, x)
+		return
+	}
 	s.answer(w, r, target, rules, x)
 }
 

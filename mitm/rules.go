@@ -154,6 +154,7 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		Digests:              pathDigests(p.Digest),
 		Verify:               verify(p.Verify),
 		Index:                indexOf(p),
+		Share:                p.Share,
 		Ledger:               ledgerMode(p.Ledger),
 	}
 }

@@ -60,7 +60,7 @@ func (s *Server) serveSOCKS(c *clientConn, x *exchange) {
 		return
 	}
 	rules := s.rules.Load()
-	decision := rules.policy.Connect(c.asker, a.Host, a.Port)
+	decision := s.connection(rules, c.asker, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:

@@ -134,6 +134,7 @@ func (d *ruleDecoder) fields() []field {
 		{"index", d.indexKind},
 		{"vouches_for", d.vouchesFor},
 		{"ledger", d.ledger},
+		{"share", d.share},
 		{"registry", d.registry},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
@@ -192,6 +193,19 @@ func (d *ruleDecoder) paths(v *yaml.Node) {
 		d.rule.paths = append(d.rule.paths, p)
 		return nil
 	})
+}
+
+func (d *ruleDecoder) share(v *yaml.Node) {
+	s, ok := d.text(v, d.context, "share")
+	if !ok {
+		return
+	}
+	if !validName(s) {
+		d.problem(v, d.context, "any word will do that the rules of mirrors have in common",
+			"share %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
+		return
+	}
+	d.rule.Share = s
 }
 
 // denyPaths comes after the keys, for action may stand behind paths.

@@ -340,7 +340,7 @@ func (d *decoder) presetChoice(n *yaml.Node, known []string) presetChoice {
 		}
 		hint := didYouMean(s, known)
 		if hint == "" {
-			hint = "known: " + strings.Join(known, ", ")
+			hint = "`larder policy presets` lists them"
 		}
 		return badValue(hint, "unknown preset %q", s)
 	})}

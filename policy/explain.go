@@ -318,7 +318,7 @@ func (c Client) words() string {
 
 func (r *Rule) title() string {
 	if r.Preset != "" {
-		return fmt.Sprintf("rule %q of preset %s", strings.TrimPrefix(r.Name, r.Preset+"/"), r.Preset)
+		return fmt.Sprintf("rule %q of preset %s", r.short(), r.Preset)
 	}
 	return fmt.Sprintf("rule %q", r.Name)
 }

@@ -232,6 +232,9 @@ func (r *Rule) integrityWords() []string {
 		}
 		parts = append(parts, words+".")
 	}
+	if r.Share != "" {
+		parts = append(parts, "What is stored serves rules of share "+r.Share+" as well, where its SHA-256 is named.")
+	}
 	switch r.Ledger {
 	case LedgerWarn:
 		parts = append(parts, "The ledger keeps the digest first seen; other bytes later are reported and let through.")

@@ -254,7 +254,7 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
-	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443"}); s.Kit != want {
+	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443", Name: "larder.corp.test"}); s.Kit != want {
 		t.Errorf("Kit = %+v, want %+v", s.Kit, want)
 	}
 	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
@@ -298,7 +298,10 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)
 	}
-	images, tags := p.Rules()[1], p.Rules()[2]
+	if got := p.Rules()[1].Share; got != "mirrors" {
+		t.Errorf("the second rule's share is %q", got)
+	}
+	images, tags := p.Rules()[2], p.Rules()[3]
 	if images.Key != KeyDigest || images.Authorized != Signed || !images.Signs("a.registry.test") || images.Signs("registry.other.test") || images.Ledger != LedgerOff {
 		t.Errorf("images: %+v", images)
 	}

@@ -130,6 +130,10 @@ type Rule struct {
 	// Ledger is one of refuse, warn, off. Absent: refuse under immutable without ttl,
 	// warn with one. Other actions have none.
 	Ledger Ledger `yaml:"ledger"`
+	// Share names what rules of mirrors have in common: what is stored under one is
+	// served under another where the path, or a signed list that came from the mirror
+	// asked, names its SHA-256. "": nothing is.
+	Share string `yaml:"share"`
 	// Registry says that what the rule serves is of a package registry of this kind, an
 	// index or the files that one lists: curation and wheels apply to it. Absent: none.
 	Registry Registry `yaml:"registry"`

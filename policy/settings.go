@@ -90,6 +90,10 @@ type Kit struct {
 	// ProxyURL is the proxy that the kit tells nodes to use: http:// or https://,
 	// host and port. Absent: "", which is the one that they fetched the kit from.
 	ProxyURL string `yaml:"proxy_url"`
+	// Name is the host under which larder itself answers those who reach it through
+	// the proxy, http and https: /doctor says whether proxy and trust both work. It is
+	// looked up nowhere and no rule is for it. "": none. Absent: larder.internal.
+	Name string `yaml:"name"`
 }
 
 // Limits bounds what clients may take.
@@ -194,7 +198,7 @@ func defaultSettings() Settings {
 		Admin:    Admin{Listen: "127.0.0.1:3129"},
 		Store:    Store{MaxSize: 20 << 30},
 		Upstream: defaultUpstream(),
-		Kit:      Kit{Enabled: true},
+		Kit:      Kit{Enabled: true, Name: "larder.internal"},
 		Default:  Tunnel,
 		Wheels:   Wheels{MaxSize: 10 << 30},
 	}

@@ -49,6 +49,44 @@ func TestLinksInDocsResolve(t *testing.T) {
 	}
 }
 
+// TestDocumentsNameTestsThatExist keeps the documents from promising what no test
+// shows any more.
+func TestDocumentsNameTestsThatExist(t *testing.T) {
+	t.Parallel()
+	there := make(map[string]bool)
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`")
+	documents := make(map[string]string)
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if strings.HasSuffix(path, "_test.go") || filepath.Ext(path) == ".md" {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if filepath.Ext(path) == ".md" {
+				documents[path] = string(text)
+			}
+			for _, m := range declared.FindAllStringSubmatch(string(text), -1) {
+				there[m[1]] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range documents {
+		for _, m := range named.FindAllStringSubmatch(text, -1) {
+			if !there[m[1]] {
+				t.Errorf("%s names %s, which is no test", path, m[1])
+			}
+		}
+	}
+}
+
 // TestSnippetsParse keeps the YAML and JSON of the guides from going wrong unseen.
 func TestSnippetsParse(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"larder/tests/origin"
@@ -242,6 +244,29 @@ func TestIdenticalClonesCostOneFetch(t *testing.T) {
 	if n := len(packs(origins)); n != 1 {
 		t.Errorf("%d jobs cost %d packs, want 1:\n%s", jobs, n, exchangeList(origins))
 	}
+
+	// What is stored can be seen, served without upstream, and removed.
+	store := func(s *service, args ...string) string {
+		t.Helper()
+		argv := append([]string{s.larder, "store"}, args...)
+		res := command{dir: s.dir, argv: append(argv, "--config", s.config, "--state", s.state)}.run(t)
+		if res.code != 0 {
+			t.Fatalf("larder store %v: %v", args, res)
+		}
+		return res.stdout
+	}
+	if list := store(s, "ls", forge+"/**"); strings.Count(list, ":content: git-fetch:") != 1 || strings.Count(list, ":content: git-refs:") != 1 {
+		t.Errorf("stored:\n%s", list)
+	}
+	s.signal(t, syscall.SIGTERM)
+	<-s.done
+	origins.Down()
+	s = s.instance.serve(t, "--offline")
+	s.mustGit(t, privateDir(t), "clone", "--quiet", "https://"+forge+"/project.git", "c")
+	store(s, "rm", "--match", forge+"/project.git/**")
+	if res := s.runGit(t, privateDir(t), "clone", "--quiet", "https://"+forge+"/project.git", "c"); res.code == 0 {
+		t.Error("what was removed is still served")
+	}
 }
 
 // TestGitFetchesComeFromTheCache has jobs with the same old work tree fetch what is new.
@@ -441,4 +466,44 @@ func TestGitOverDumbHTTPComesFromTheCache(t *testing.T) {
 			t.Errorf("the second clone made %v", e)
 		}
 	}
+}
+
+// TestPushOfMoreThanAGigabyteTakesNoMemory sends one as git does: chunked, and of a
+// length that nobody knows.
+func TestPushOfMoreThanAGigabyteTakesNoMemory(t *testing.T) {
+	t.Parallel()
+	const size, heapMost = 1100 << 20, 64 << 20
+	origins := startOrigins(t)
+	origins.Handle(forge, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{r.Body}, make([]byte, 256<<10))
+		fmt.Fprint(w, n, err)
+	}))
+	s := newInstance(t, origins, "").serve(t)
+	stop := make(chan struct{})
+	heap := watchHeap(t, s, stop)
+	for _, path := range []string{"git-receive-pack", "git-upload-pack"} {
+		req, err := http.NewRequest(http.MethodPost, "https://"+forge+"/o/r.git/"+path, io.LimitReader(zeros{}, size))
+		must(t, err)
+		req.Header.Set("Content-Type", "application/x-"+path+"-request")
+		res, err := s.client(t).Do(req)
+		must(t, err)
+		if body := readAll(t, res.Body); string(body) != fmt.Sprint(int64(size), " <nil>") {
+			t.Errorf("%s: the origin counted %s bytes, want %d", path, body, size)
+		}
+		res.Body.Close()
+	}
+	close(stop)
+	most := <-heap
+	t.Logf("heap in use at most %d MiB", most>>20)
+	if most == 0 || most >= heapMost {
+		t.Errorf("heap in use reached %d bytes, want less than %d", most, heapMost)
+	}
+}
+
+// zeros is an endless body.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

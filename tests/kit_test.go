@@ -42,6 +42,7 @@ func TestNodesFetchTheKit(t *testing.T) {
 	for name, fetch := range map[string]string{
 		"curl, plain":    "curl -fsS -o $f http://" + s.proxy + "/$f",
 		"wget, plain":    "wget -q -O $f http://" + s.proxy + "/$f",
+		"wget, over TLS": "wget -q --ca-certificate=" + root + " -O $f https://" + tlsProxy + "/$f",
 		"curl, over TLS": "curl -fsS --cacert " + root + " -o $f https://" + tlsProxy + "/$f",
 	} {
 		dir := privateDir(t)

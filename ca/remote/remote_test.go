@@ -365,3 +365,29 @@ func FuzzParseKeys(f *testing.F) {
 		}
 	})
 }
+
+// TestSignerThatKnowsNothingOfAWish has a center that does not sign for larder's own
+// name: its nodes serve all the same.
+func TestSignerThatKnowsNothingOfAWish(t *testing.T) {
+	c := startCenter(t)
+	roots := c.roots(t)
+	dir := filepath.Join(t.TempDir(), "state", "ca")
+	if err := (Config{c.url, "n1", key1, roots}).Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := ca.Open(ca.Options{Dir: dir, PermittedDNS: []string{"example.org"}, WishedDNS: []string{"larder.internal"}, Signer: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	if err := verify(t, a, "a.example.org", roots); err != nil {
+		t.Error(err)
+	}
+	if err := verify(t, a, "larder.internal", roots); err == nil {
+		t.Error("the center signs for a name that is not its policy's")
+	}
+}

@@ -20,7 +20,8 @@ run() {
 find_store() {
     ANCHORS='' UPDATE='' SUFFIX=pem
     if has update-ca-certificates && [ -d "$R/etc/pki/trust/anchors" ]; then
-        ANCHORS=/etc/pki/trust/anchors UPDATE=update-ca-certificates # SUSE
+        # SUSE, whose tool compares times of whole seconds unless it begins afresh.
+        ANCHORS=/etc/pki/trust/anchors UPDATE='update-ca-certificates --fresh'
     elif has update-ca-certificates; then
         ANCHORS=/usr/local/share/ca-certificates UPDATE=update-ca-certificates SUFFIX=crt # Debian, Ubuntu, Alpine
     elif has update-ca-trust && [ -d "$R/etc/pki/ca-trust/source" ]; then

@@ -62,7 +62,7 @@ func (f *caFlags) keeper() (ca.Keeper, []string, error) {
 		if err != nil {
 			return ca.Keeper{}, nil, err
 		}
-		permitted = slices.Concat(permitted, names, f.permit)
+		permitted = slices.Concat(permitted, names, wishedNames(p.Settings()), f.permit)
 	}
 	return ca.Keeper{Dir: paths.CA(), Passphrase: passphrase(f.passphraseFile)}, permitted, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"larder/doctor"
 	"larder/mitm"
 	"larder/mitm/hello"
+	"larder/policy"
 )
 
 type doctorFlags struct {
@@ -255,3 +257,44 @@ func (d diagnoses) Findings() []admin.Finding {
 }
 
 func (d diagnoses) Clear() int { return d.book.Clear() }
+
+// selfAnswers is what larder answers when it is asked itself: the kit as an origin, and
+// the doctor to those who come through the proxy.
+type selfAnswers struct {
+	kit  http.Handler
+	page *doctor.Page
+}
+
+func (s selfAnswers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !mitm.ReachOf(r).Proxied {
+		s.kit.ServeHTTP(w, r)
+		return
+	}
+	if r.URL.Path == doctorPath && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		s.page.ServeHTTP(w, r)
+		return
+	}
+	http.Error(w, "larder: there is only "+doctorPath+" here; the rest is at http://HOST:PORT/ of the proxy itself", http.StatusNotFound)
+}
+
+const doctorPath = "/doctor"
+
+// doctorPage tells clients whether they reach larder as they should.
+func (n *node) doctorPage(name string) *doctor.Page {
+	return &doctor.Page{
+		Name: name,
+		Book: n.doctor,
+		Reach: func(r *http.Request) (proxied, tls bool) {
+			reach := mitm.ReachOf(r)
+			return reach.Proxied, reach.TLS
+		},
+	}
+}
+
+// ownName is the host that is larder itself, "" where it has nothing to say.
+func ownName(s policy.Settings) string {
+	if !s.Kit.Enabled {
+		return ""
+	}
+	return s.Kit.Name
+}

@@ -146,13 +146,14 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	n.doctor = new(doctor.Book)
 	if err := n.openKit(settings); err != nil {
 		return err
 	}
-	n.doctor = new(doctor.Book)
 	n.proxy, err = mitm.New(mitm.Options{
 		Distrust:     distrusts{n.doctor},
-		Origin:       n.kit,
+		Origin:       selfAnswers{n.kit, n.doctorPage(ownName(settings))},
+		OwnName:      ownName(settings),
 		Access:       access,
 		Policy:       n.policy,
 		Certificates: n.ca,

@@ -78,7 +78,8 @@ func parseTarget(raw string) (*url.URL, error) {
 }
 
 func newPolicyPresets() *cobra.Command {
-	return &cobra.Command{
+	var markdown bool
+	cmd := &cobra.Command{
 		Use:   "presets [NAME]",
 		Short: "List the presets, or print one: a preset is a policy in the words you would use",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -90,22 +91,38 @@ func newPolicyPresets() *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			if len(args) == 0 {
-				tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-				for _, p := range presets {
-					fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Summary)
-				}
-				return tw.Flush()
-			}
-			names := make([]string, 0, len(presets))
-			for _, p := range presets {
-				if p.Name == args[0] {
-					_, err := fmt.Fprint(out, p.Text)
+			if len(args) == 1 {
+				one, err := presetNamed(presets, args[0])
+				if err != nil {
 					return err
 				}
-				names = append(names, p.Name)
+				if !markdown {
+					_, err := fmt.Fprint(out, one.Text)
+					return err
+				}
+				presets = []policy.Preset{one}
 			}
-			return usageError(withHint(fmt.Errorf("there is no preset %q", args[0]), "presets are: %s", strings.Join(names, ", ")))
+			if markdown {
+				return policy.Markdown(out, presets)
+			}
+			tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			for _, p := range presets {
+				fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Summary)
+			}
+			return tw.Flush()
 		},
 	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print a table of hosts, lifetimes, verification and known limits")
+	return cmd
+}
+
+func presetNamed(presets []policy.Preset, name string) (policy.Preset, error) {
+	names := make([]string, 0, len(presets))
+	for _, p := range presets {
+		if p.Name == name {
+			return p, nil
+		}
+		names = append(names, p.Name)
+	}
+	return policy.Preset{}, usageError(withHint(fmt.Errorf("there is no preset %q", name), "presets are: %s", strings.Join(names, ", ")))
 }

@@ -87,6 +87,7 @@ func startOnly(a, b policy.Settings) []string {
 		{"admin", reflect.DeepEqual(a.Admin, b.Admin)},
 		{"state", a.State == b.State},
 		{"store", reflect.DeepEqual(a.Store, b.Store)},
+		{"kit.name", ownName(a) == ownName(b)},
 		{"upstream", reflect.DeepEqual(a.Upstream, b.Upstream)},
 	} {
 		if !s.same {

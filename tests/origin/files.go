@@ -62,7 +62,10 @@ func (f files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	found.serve(w, r)
 }
 
-func (f file) serve(w http.ResponseWriter, r *http.Request) {
+func (f file) serve(w http.ResponseWriter, r *http.Request) { f.serveAt(w, r, published) }
+
+// serveAt serves a file that was last changed at a time.
+func (f file) serveAt(w http.ResponseWriter, r *http.Request, modified time.Time) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 		return
@@ -87,7 +90,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header.Set("ETag", etag)
-	http.ServeContent(w, r, "", published, bytes.NewReader(body))
+	http.ServeContent(w, r, "", modified, bytes.NewReader(body))
 }
 
 // entityTag is a strong validator of these bytes.
