@@ -140,9 +140,10 @@ func (b *backgroundProxy) Serve(l net.Listener, observe func(daemon.Exchange)) e
 func (b *backgroundProxy) API() http.Handler {
 	return admin.New(admin.Options{
 		Version:  version(),
-		Checks:   []admin.Check{b.node.storeCheck()},
+		Checks:   []admin.Check{b.node.storeCheck(), b.node.ledgerCheck()},
 		Store:    storeUsage{b.node},
 		StoreAPI: b.node.storeAPI(),
+		Ledger:   b.node.ledgerAPI(),
 		Doctor:   diagnoses{b.node.doctor},
 		Logger:   b.node.logger,
 	})

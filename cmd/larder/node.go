@@ -20,6 +20,7 @@ import (
 	"larder/daemon"
 	"larder/doctor"
 	"larder/kit"
+	"larder/ledger"
 	"larder/mitm"
 	"larder/policy"
 )
@@ -33,6 +34,7 @@ type node struct {
 	ca       *ca.Authority
 	trust    certs.Files
 	cache    *cache.Cache
+	ledger   *ledger.Ledger // nil: there is none
 	upstream *mitm.Upstream
 	doctor   *doctor.Book
 	proxy    *mitm.Server
@@ -126,6 +128,7 @@ func (n *node) openCache() error {
 		return err
 	}
 	table := n.openDigests()
+	n.ledger = n.openLedger(settings.Ledger.MaxSize)
 	n.cache, err = cache.New(cache.Options{
 		Store:              s,
 		StoreError:         storeError,
@@ -133,6 +136,7 @@ func (n *node) openCache() error {
 		RefuseWithoutStore: settings.Store.OnFailure == policy.RefuseOnFailure,
 		Upstream:           n.upstream,
 		Digests:            table,
+		Ledger:             n.ledger,
 		Logger:             n.logger,
 		Registerer:         n.registry,
 	})
