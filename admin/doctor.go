@@ -42,6 +42,10 @@ type Finding struct {
 	Mended    time.Time `json:"mended,omitzero"`
 	Elsewhere time.Time `json:"elsewhere,omitzero"`
 	Pinned    bool      `json:"pinned,omitempty"`
+	// TunnelledUntil is until when its connections to the host are tunnelled, by the rule
+	// TunnelledBy.
+	TunnelledUntil time.Time `json:"tunnelled_until,omitzero"`
+	TunnelledBy    string    `json:"tunnelled_by,omitempty"`
 	// Do says what to do about it, See where more of that is.
 	Do  string `json:"do"`
 	See string `json:"see"`

@@ -167,6 +167,9 @@ func (x *exchange) byList(by *bound) error {
 	if by.own {
 		defer by.release()
 	}
+	if x.content == nil && !by.own {
+		x.c.teach(by.selected, x.r.URL, x.rule)
+	}
 	x.c.metrics.bound.WithLabelValues("named").Inc()
 	return x.hit(by.selected, judgement{fresh: true, ttl: max(by.ttl, 0)}, "bound")
 }
@@ -245,7 +248,8 @@ func (c *Cache) complete(list, older *selected, rule *Rule, kind manifest.Kind) 
 // more use.
 func (f *fill) keepBefore(key store.Key) {
 	kind, ok := f.rule.listKind()
-	if !ok || f.status != http.StatusOK || f.rule.StaleIfError <= 0 || !kind.IsList(f.sent.URL.EscapedPath()) {
+	// Without share nobody knows what of a generation is stored.
+	if !ok || f.status != http.StatusOK || f.rule.StaleIfError <= 0 || !f.rule.shares() || !kind.IsList(f.sent.URL.EscapedPath()) {
 		return
 	}
 	old := f.c.load(key)

@@ -22,7 +22,14 @@
 // At the primary key, a digest of the target URI, is either a response or, where
 // responses vary, a list of the request fields that select one; then the responses
 // are at secondary keys. Records are in meta.go. Set-Cookie and Alt-Svc are not
-// kept, and of two clients waiting for one fill only the first gets them.
+// kept, and of two clients waiting for one fill only the first gets them. Under rules
+// that share, a record at the key of the content leads to it too (share.go).
+//
+// # Files of signed repositories
+//
+// What a Debian Release or a repomd.xml names by its digest is served by that list's
+// word, in one generation with it, and the generation before is kept until the next is
+// whole (bound.go, package manifest).
 //
 // # Requests with content
 //

@@ -94,10 +94,6 @@ func (x *exchange) round() error {
 		}
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
-	if other {
-		x.c.metrics.bound.WithLabelValues("another-generation").Inc()
-		j = judgement{because: "stale"}
-	}
 	switch x.reverify(f.selected) {
 	case unsettled:
 		return errAgain
@@ -109,6 +105,10 @@ func (x *exchange) round() error {
 	}
 	if x.content == nil {
 		x.c.teach(f.selected, x.r.URL, x.rule)
+	}
+	if other {
+		x.c.metrics.bound.WithLabelValues("another-generation").Inc()
+		j = judgement{because: "stale"}
 	}
 	if j.ifError && !j.fresh {
 		j.ifError = x.mayGoUnasked()

@@ -143,7 +143,7 @@ type Rule struct {
 	// Verify says what becomes of responses by the digest that they should have.
 	Verify Verify
 	// Share: what is stored is found by its content as well, by rules with the same Share,
-	// where a request's own target or an index that it is from names the SHA-256. "": by
+	// where a request's own target or an index of its host names the SHA-256. "": by
 	// nobody.
 	Share string
 	// Index says that the responses are indexes of other responses' digests; nil: no.

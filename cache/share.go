@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/url"
 
 	"larder/cache/integrity"
 	"larder/cache/store"
@@ -21,11 +20,15 @@ func sharedKey(rule *Rule, sum [32]byte) store.Key {
 	return b.sum()
 }
 
+// shares reports whether what is stored under the rule is found by its content: not where
+// upstream says who may have it.
+func (r *Rule) shares() bool { return r.Share != "" && !r.checked() && !r.KeyByDigest }
+
 // share makes the response at key findable by its content, if its rule says so. What
 // the other finder needs to know of it is little: of the header only what speaks of the
 // bytes is kept, since it came from somewhere else.
 func (c *Cache) share(log *slog.Logger, rule *Rule, key store.Key, rec *record, sum [32]byte) {
-	if rule.Share == "" || rec.status != http.StatusOK || len(rec.header["Content-Encoding"]) > 0 {
+	if !rule.shares() || rec.status != http.StatusOK || len(rec.header["Content-Encoding"]) > 0 {
 		return
 	}
 	other := sharedKey(rule, sum)
@@ -49,7 +52,7 @@ func (c *Cache) share(log *slog.Logger, rule *Rule, key store.Key, rec *record, 
 // shared returns what is stored under rules that share with this one and has that
 // SHA-256, or nil.
 func (c *Cache) shared(rule *Rule, sum [32]byte) *selected {
-	if rule.Share == "" {
+	if !rule.shares() {
 		return nil
 	}
 	s := c.load(sharedKey(rule, sum))
@@ -74,19 +77,28 @@ func (c *Cache) has(key store.Key) bool {
 	return true
 }
 
-// named returns the SHA-256 that the path of a target URI names.
-func (r *Rule) named(target *url.URL) (sum [32]byte, ok bool) {
-	if d, found := r.URLDigest(target); found && d.Algorithm() == integrity.SHA256 {
-		return [32]byte(d.Sum()), true
+// named returns the SHA-256 that the path of the request's target names, or else an
+// index that has come from the same host, or from one that vouches for it.
+func (x *exchange) named() (sum [32]byte, by integrity.Claim, ok bool) {
+	claims := x.c.learnt(x.r.URL, x.rule)
+	if d, found := x.rule.URLDigest(x.r.URL); found {
+		claims = append([]integrity.Claim{{Digest: d, Source: integrity.FromURL}}, claims...)
 	}
-	return sum, false
+	for _, claim := range claims {
+		if claim.Digest.Algorithm() == integrity.SHA256 {
+			return [32]byte(claim.Digest.Sum()), claim, true
+		}
+	}
+	return sum, by, false
 }
 
-// adopt looks for what a request is for under another URL, where its own names the
-// content: a mirror has the same file, or the file has another name too. What is found
+// adopt looks for what a request is for under another URL, where its digest is known: a mirror has the same file, or the file has another name too. What is found
 // is stored under this URL as well.
 func (x *exchange) adopt() *selected {
-	sum, ok := x.rule.named(x.r.URL)
+	if !x.rule.shares() || x.content != nil {
+		return nil
+	}
+	sum, by, ok := x.named()
 	if !ok {
 		return nil
 	}
@@ -104,9 +116,7 @@ func (x *exchange) adopt() *selected {
 	target.User = nil
 	rec := *s.rec
 	rec.kind, rec.url, rec.selectors = kindObject, target.String(), selectorsOf(set, x.r.Header)
-	if d, ok := integrity.NewDigest(integrity.SHA256, sum[:]); ok {
-		rec.verified = []integrity.Claim{{Digest: d, Source: integrity.FromURL}}
-	}
+	rec.verified = []integrity.Claim{by}
 	if err := x.c.store.LinkWith(key, s.key, rec.encode(), x.rule.keeping()); err != nil {
 		x.c.storeFailed(x.c.log, "adopt", err)
 		return s

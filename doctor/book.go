@@ -20,6 +20,8 @@ type Distrust struct {
 	Reason             string
 	Count              int
 	Elsewhere          time.Time
+	Until              time.Time
+	By                 string
 }
 
 // Finding is a client, as far as it can be told apart, that does not trust larder for a
@@ -49,6 +51,10 @@ type Finding struct {
 	// Pinned: it had trusted larder for another host when it refused this one, as far
 	// as programs with the same TLS at one address can be told apart.
 	Pinned bool
+	// Until is until when its connections there are tunnelled, by the rule By; zero or
+	// past: they are not.
+	Until time.Time
+	By    string
 	// Do says what to do about it, See where more of that is.
 	Do, See string
 }
@@ -132,9 +138,20 @@ func (b *Book) Trusted(d Distrust) {
 		switch {
 		case e.Client != d.Client || e.User != d.User || e.Run != d.Run || e.Tool != d.Tool:
 		case e.Host == d.Host:
-			e.Mended = d.Time
+			e.Mended, e.Until = d.Time, time.Time{}
 		default:
 			e.Elsewhere = d.Time
+		}
+	}
+}
+
+// Tunnelled notes that a client's connections to a host are tunnelled for a while.
+func (b *Book) Tunnelled(d Distrust) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for at := b.order.Front(); at != nil; at = at.Next() {
+		if e := at.Value.(*entry); e.Client == d.Client && e.User == d.User && e.Run == d.Run && e.Tool == d.Tool && e.Host == d.Host {
+			e.Until, e.By = d.Until, d.By
 		}
 	}
 }

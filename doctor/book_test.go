@@ -120,6 +120,25 @@ func TestMendedUntilItRefusesAgain(t *testing.T) {
 	})
 }
 
+func TestTunnelledUntilItTrusts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b Book
+		b.Distrusted(refusal())
+		b.Distrusted(refusal(func(d *Distrust) { d.Reason = "alert" }))
+		b.Distrusted(refusal(host("other.example")))
+		until := time.Now().Add(time.Hour)
+		b.Tunnelled(refusal(func(d *Distrust) { d.Until, d.By = until, "pinned" }))
+		all := b.Findings()
+		if all[0].Until != (time.Time{}) || all[1].Until != until || all[2].Until != until || all[1].By != "pinned" {
+			t.Errorf("findings %+v", all)
+		}
+		b.Trusted(refusal())
+		if f := b.Findings()[1]; !f.Until.IsZero() || f.Mended.IsZero() {
+			t.Errorf("once it trusts larder: %+v", f)
+		}
+	})
+}
+
 func TestAdviceForEveryTool(t *testing.T) {
 	rest := remedies()[""]
 	for _, tool := range hello.Tools() {

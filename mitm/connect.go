@@ -25,7 +25,9 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request) {
 		err = &requestError{err}
 	} else {
 		x.URL = a.String()
-		err = s.connect(w, r, a, x)
+		if broken := contained(func() { err = s.connect(w, r, a, x) }); broken != nil {
+			err = broken // or the exchange would never end
+		}
 	}
 	if err != nil {
 		defer x.finish()

@@ -59,7 +59,7 @@ func (s *Server) curate(w http.ResponseWriter, r *http.Request, target *url.URL,
 	case j.Refused != nil:
 		x.rejectCurated(w, r, rule.registry, j.Refused)
 		return true
-	case !reads:
+	case !reads, extendedOf(r) != nil: // whose 200 would be a switch
 		return false
 	case s.isWheel(target, rules):
 		s.serveWheel(w, r, target, x)

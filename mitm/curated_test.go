@@ -461,3 +461,14 @@ func TestCuratedRegistryNames(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestIndexIsNoAnswerToASwitch: a 200 to an extended CONNECT would say that the origin
+// speaks the protocol now. What is refused stays so.
+func TestIndexIsNoAnswerToASwitch(t *testing.T) {
+	w, _ := curatedWorld(t, quarantine)
+	for target, want := range map[string]int{fooIndex: http.StatusBadGateway, youngFile: http.StatusForbidden} {
+		if s := w.bootstrap(target, "websocket"); s.StatusCode != want {
+			t.Errorf("%s: got %s, want %d", target, s.Status, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -34,6 +35,11 @@ type Distrust struct {
 	// Elsewhere is when it last took larder's certificate for another host; zero: it is
 	// not known to. Who does has larder's root, and has pinned this host's certificate.
 	Elsewhere time.Time
+	// Until is when the client's connections to Host will be opened again, and By the
+	// policy rule that has them tunnelled until then, or on_distrust; zero where they
+	// are not.
+	Until time.Time
+	By    string
 }
 
 // DistrustObserver is told of clients that do not trust larder. It is called
@@ -44,6 +50,9 @@ type DistrustObserver interface {
 	// Trusted is called when one that had has taken one, which may be for another
 	// host; not each time. Reason and Count are not set.
 	Trusted(d Distrust)
+	// Tunnelled is called when the connections of a client that has refused a host's
+	// certificate begin to be tunnelled. Count is not set.
+	Tunnelled(d Distrust)
 }
 
 // Run is the command that a listener is for; see Server.Serve.
@@ -93,6 +102,7 @@ type register struct {
 	logger   *slog.Logger
 	metrics  *metrics
 	lines    *rate.Limiter
+	any      atomic.Bool // something was refused, once
 
 	mu      sync.Mutex // guards the rest
 	parties *recent[party, partyState]
@@ -104,6 +114,9 @@ type partyState struct {
 	trusted   time.Time // last
 	suspected time.Time // last, and not counted yet
 	refusals  int       // since it was last trusted
+	refused   time.Time // last
+	reason    string    // of the last
+	until     time.Time // it is tunnelled; zero: it is not
 	said      time.Time // in the log
 	unsaid    int       // refusals since
 }
@@ -135,7 +148,14 @@ func (g *register) refused(p party, d Distrust, v verdict, quiet bool) bool {
 		g.mu.Unlock()
 		return false
 	}
-	s.refusals += d.Count
+	g.any.Store(true)
+	if v != incompatible { // which a tunnel would help, but nobody has asked for
+		if d.Time.Sub(s.refused) > forgotten {
+			s.refusals = 0
+		}
+		s.refusals += d.Count
+		s.refused, s.reason = d.Time, d.Reason
+	}
 	s.unsaid += d.Count
 	say, unsaid := d.Time.Sub(s.said) >= sayEvery, s.unsaid
 	if say = say && g.lines.AllowN(d.Time, 1); say {
@@ -198,6 +218,15 @@ func (g *register) trusted(t *trial) {
 // log says that a client does not trust larder; refusals are those since it was last
 // said.
 func (d *Distrust) log(logger *slog.Logger, refusals int) {
+	message := "client does not trust larder"
+	if d.Reason == ReasonIncompatible {
+		message = "client speaks no TLS that larder does"
+	}
+	logger.LogAttrs(context.Background(), slog.LevelWarn, message, d.attrs(refusals)...)
+}
+
+// attrs are what a log says of it.
+func (d *Distrust) attrs(refusals int) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("client", d.Client.String()),
 		slog.String("host", d.Host),
@@ -214,9 +243,5 @@ func (d *Distrust) log(logger *slog.Logger, refusals int) {
 	if !d.Elsewhere.IsZero() {
 		attrs = append(attrs, slog.Time("trusts_other_hosts", d.Elsewhere))
 	}
-	message := "client does not trust larder"
-	if d.Reason == ReasonIncompatible {
-		message = "client speaks no TLS that larder does"
-	}
-	logger.LogAttrs(context.Background(), slog.LevelWarn, message, attrs...)
+	return attrs
 }

@@ -24,8 +24,14 @@ import (
 
 // told keeps what a DistrustObserver is told.
 type told struct {
-	mu                 sync.Mutex
-	distrusted, mended []Distrust
+	mu                            sync.Mutex
+	distrusted, mended, tunnelled []Distrust
+}
+
+func (o *told) Tunnelled(d Distrust) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tunnelled = append(o.tunnelled, d)
 }
 
 func (o *told) Distrusted(d Distrust) {

@@ -60,9 +60,14 @@ func (s *Server) earlyConnect(c *clientConn, h *connectHead, behind []byte) func
 	}
 	x := s.begin(c, "CONNECT", a.String())
 	x.Class = ClassTunnel
+	var rest func()
+	defer func() {
+		if rest == nil { // also where the decision panics
+			x.release()
+		}
+	}()
 	decision := s.connection(rules, x.who, a)
 	x.decided(decision, rules.of(decision))
-	var rest func()
 	switch decision.Action {
 	case policy.Deny:
 	case policy.Tunnel:
@@ -70,9 +75,6 @@ func (s *Server) earlyConnect(c *clientConn, h *connectHead, behind []byte) func
 	default:
 		c.agent = agentOf(string(h.agent))
 		rest = s.earlyOpened(c, a, x, behind)
-	}
-	if rest == nil {
-		x.release()
 	}
 	return rest
 }

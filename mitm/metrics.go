@@ -18,6 +18,7 @@ type metrics struct {
 	failures    *prometheus.CounterVec
 	handshakes  *prometheus.CounterVec
 	distrust    *prometheus.CounterVec
+	bypasses    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
 	bodies      *prometheus.CounterVec
 }
@@ -71,6 +72,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "larder_mitm_distrust_total",
 			Help: "TLS handshakes in which a client did not trust larder's certificate, by reason and likely tool.",
 		}, []string{"reason", "tool"}),
+		bypasses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_distrust_tunnels_total",
+			Help: "Connections that were tunnelled instead of opened, since their client keeps refusing larder's certificate, by rule.",
+		}, []string{"rule"}),
 		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "larder_mitm_denials_total",
 			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
@@ -90,7 +95,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.denials, m.bodies,
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.bypasses, m.denials, m.bodies,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)

@@ -79,7 +79,17 @@ func (s *Server) proceed(c *clientConn, a authority, x *exchange, kind opening, 
 	case err != nil:
 		x.drop(c, fmt.Errorf("wait for the client's first bytes: %w: %w", context.Canceled, err))
 	case kind == openingHello:
-		s.handshake(c, a, x)
+		t := s.try(c, a, x)
+		if !s.bypass(t, a, nil) {
+			s.handshake(t, a)
+			return
+		}
+		origin, err := s.options.Upstream.DialContext(s.base, "tcp", a.String())
+		if err != nil {
+			x.drop(c, err)
+			return
+		}
+		s.startTunnel(c, origin, nil, x)
 	case s.mayTunnel(c, a) && x.offline:
 		x.drop(c, ErrOffline)
 	case s.mayTunnel(c, a):
@@ -210,12 +220,11 @@ func (s *Server) startTunnel(c *clientConn, origin net.Conn, early []byte, x *ex
 	}()
 }
 
-// handshake opens the client's TLS and hands the connection to its server.
-func (s *Server) handshake(c *clientConn, a authority, x *exchange) {
-	c.authority = a // GetCertificate asks for it
+// handshake opens a client's TLS and hands the connection to its server.
+func (s *Server) handshake(trial *trial, a authority) {
+	c := trial.client // GetCertificate asks for its authority
 	ctx, cancel := context.WithTimeout(withConn(context.Background(), c), s.options.HandshakeTimeout)
 	defer cancel()
-	trial := s.try(c, x)
 	w := &gatherWriter{clientConn: c, pool: &s.gathers, yield: runtime.Gosched, trial: trial}
 	t := tls.Server(w, s.tls)
 	if err := t.HandshakeContext(ctx); err != nil {

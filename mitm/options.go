@@ -43,6 +43,9 @@ type Policy interface {
 	// MayTunnel reports whether no request of the client to host and port can be
 	// denied, so that bytes which cannot be looked into may go there.
 	MayTunnel(c policy.Client, host string, port int) bool
+	// OnDistrust says what becomes of a client that keeps refusing larder's certificate
+	// for host and port.
+	OnDistrust(c policy.Client, host string, port int) policy.Distrust
 }
 
 // Cache answers requests from what is stored, or stores the answer.

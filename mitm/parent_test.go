@@ -30,6 +30,7 @@ type parentProxy struct {
 	t       *testing.T
 	origins map[string]string // host:port to where it really is
 	answer  func(target string) string
+	late    func() // called before a tunnel is answered
 	auth    string // the credential it wants, user:password
 
 	mu   sync.Mutex
@@ -106,6 +107,9 @@ func (p *parentProxy) serveHTTP(c net.Conn) {
 		return
 	}
 	if req.Method == http.MethodConnect {
+		if p.late != nil {
+			p.late()
+		}
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 		joinBoth(&earlyConn{Conn: c, early: drainBuffer(r)}, o)
 		return

@@ -59,12 +59,8 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	defer res.Body.Close()
 	s.invalidate(out, res, x)
 	s.options.Cache.NoteRedirect(out.URL, res.StatusCode, res.Header)
-	switching := res.StatusCode == http.StatusSwitchingProtocols
-	if extended == nil && switching {
-		s.upgrade(w, out, res, x)
-		return
-	}
-	if extended == nil || !switching && res.StatusCode/100 != 2 { // the rest extend has to see as it came
+	switching := res.StatusCode == http.StatusSwitchingProtocols || extended != nil && res.StatusCode/100 == 2
+	if !switching { // what switches has to be seen as it came
 		removeHopByHop(res.Header)
 	}
 	if rule.response != nil {
@@ -73,8 +69,12 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 			return
 		}
 	}
-	if extended != nil && (switching || res.StatusCode/100 == 2) {
+	switch {
+	case switching && extended != nil:
 		s.extend(w, res.Request, res, extended, x)
+		return
+	case switching:
+		s.upgrade(w, out, res, x)
 		return
 	}
 	if r.Method != http.MethodHead {

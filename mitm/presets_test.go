@@ -46,7 +46,8 @@ func TestPresetsStoreWhatRegistriesSend(t *testing.T) {
 				d := p.Classify(policy.Client{}, s.Method, u)
 				if s.Method == http.MethodGet && d.Action.Stores() {
 					rule := *newRule(d.Rule).cache
-					rule.Verify = cache.VerifyOff // the bodies are made up here, their digests are not
+					// The bodies are made up here, their digests and signatures are not.
+					rule.Verify, rule.Access = cache.VerifyOff, cache.AccessByResponse
 					registry.shape = s
 					checkStored(t, c, registry, s, &rule)
 				}
@@ -120,6 +121,9 @@ func checkStored(t *testing.T, c *cache.Cache, registry *recordedRegistry, s sha
 			t.Errorf("%v: stored, though upstream answers %d %v", s, s.Exchange.Status, s.Exchange.Response)
 		}
 		return
+	case rule.FollowRedirects && s.Exchange.Status/100 == 3:
+		checkFollowed(t, s, rule, again, out)
+		return
 	case rule.Mode == cache.Revalidate && (rule.TTL == 0 || demands):
 		if len(again) != 1 || !validates(again[0], s.Exchange.Response) {
 			t.Errorf("%v: not validated by what upstream sent: %v", s, again)
@@ -144,10 +148,25 @@ func askRecorded(t *testing.T, c *cache.Cache, s shapes.Shape, rule *cache.Rule)
 	r.Header = s.Exchange.Request.Clone()
 	w := httptest.NewRecorder()
 	out, err := c.Serve(w, r, rule)
-	if err != nil || w.Code != s.Exchange.Status {
+	followed := rule.FollowRedirects && s.Exchange.Status/100 == 3 && w.Code == http.StatusOK
+	if err != nil || w.Code != s.Exchange.Status && !followed {
 		t.Errorf("%v: %d, %v", s, w.Code, err)
 	}
 	return w, out
+}
+
+// checkFollowed wants what a redirect leads to to be kept for who asks where it was.
+func checkFollowed(t *testing.T, s shapes.Shape, rule *cache.Rule, again []http.Header, out cache.Outcome) {
+	t.Helper()
+	if !out.Hit {
+		t.Errorf("%v: no hit: %s", s, out.CacheStatus)
+	}
+	switch {
+	case rule.Mode == cache.Immutable && len(again) != 0:
+		t.Errorf("%v: fetched once more: %v", s, again)
+	case rule.Mode == cache.Revalidate && (len(again) != 2 || again[1].Get("If-None-Match") != `"target"`):
+		t.Errorf("%v: not validated through the redirect: %v", s, again)
+	}
 }
 
 // validates reports whether a request carries the validators of a response, or none
@@ -171,8 +190,11 @@ func (o *recordedRegistry) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	res.Header.Set("Date", "Thu, 01 Jan 2026 00:00:00 GMT")
 	body := fmt.Sprintf("what %s has", r.URL)
+	if to, err := url.Parse(x.Response.Get("Location")); err == nil && x.Status/100 == 3 && r.URL.String() == to.String() {
+		res.StatusCode, res.Header = http.StatusOK, http.Header{"Etag": {`"target"`}, "Date": res.Header["Date"]}
+	}
 	conditional := r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Modified-Since") != ""
-	if conditional {
+	if conditional && res.StatusCode/100 != 3 {
 		res.StatusCode, body = http.StatusNotModified, ""
 	}
 	res.ContentLength = int64(len(body))

@@ -110,7 +110,12 @@ func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 		}
 		s.tunnelTo(c, dst, x)
 	default:
-		s.handshake(c, a, x)
+		t := s.try(c, a, x)
+		if s.bypass(t, a, func() error { return s.mayReach(c, a, dst, hello.ECH, x) }) {
+			s.tunnelTo(c, dst, x)
+			return
+		}
+		s.handshake(t, a)
 	}
 }
 
@@ -153,7 +158,12 @@ func (s *Server) redirectedUnnamed(c *clientConn, dst netip.AddrPort, x *exchang
 	case decision.Action == policy.Tunnel, !isTLS && s.mayTunnel(c, a):
 		s.tunnelTo(c, dst, x)
 	case isTLS:
-		s.handshake(c, a, x)
+		t := s.try(c, a, x)
+		if s.bypass(t, a, nil) {
+			s.tunnelTo(c, dst, x)
+			return
+		}
+		s.handshake(t, a)
 	default:
 		refuse(c, errOpaque)
 	}

@@ -236,9 +236,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.hurry()
 	}
 	err := s.drain(ctx)
-	if err == nil {
-		err = s.setups.drain(ctx) // one may be dialling
-	}
 	if err != nil {
 		s.cut()
 	}
@@ -268,10 +265,13 @@ func (s *Server) drain(ctx context.Context) error {
 	if err = errors.Join(err, openedErr); err != nil {
 		return err
 	}
-	if err := s.active.drain(ctx); err != nil {
-		return err
+	// Setups go first: one may be dialling, and what it becomes is a tunnel.
+	for _, c := range []*count{&s.active, &s.setups, &s.tunnels} {
+		if err := c.drain(ctx); err != nil {
+			return err
+		}
 	}
-	return s.tunnels.drain(ctx)
+	return nil
 }
 
 const (

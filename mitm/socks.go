@@ -59,6 +59,7 @@ func (s *Server) serveSOCKS(c *clientConn, x *exchange) {
 		x.drop(c, err)
 		return
 	}
+	c.fresh.Store(false) // it has made its request
 	rules := s.rules.Load()
 	decision := s.connection(rules, c.asker, a)
 	x.decided(decision, rules.of(decision))

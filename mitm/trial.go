@@ -61,8 +61,9 @@ func (o *overheard) alert() *uint8 {
 	return nil
 }
 
-// try begins a trial with what was read of the client.
-func (s *Server) try(c *clientConn, x *exchange) *trial {
+// try begins a trial with what was read of a client that wants to reach a.
+func (s *Server) try(c *clientConn, a authority, x *exchange) *trial {
+	c.authority = a
 	t := &trial{server: s, client: c, x: x, flight: c.replay, agent: c.agent}
 	c.agent, c.shown = "", false
 	return t

@@ -34,6 +34,7 @@ func (d *ruleDecoder) combinations() {
 	d.integrity()
 	d.shareable()
 	d.bodyKeys()
+	d.distrustKeys()
 	d.broadHosts()
 }
 
@@ -71,7 +72,8 @@ func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
 		for _, key := range []string{
 			"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill",
-			"authorized", "signed_by", "key", "redirects", "validate", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger", "share", "request_body",
+			"authorized", "signed_by", "key", "redirects", "validate", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger", "request_body",
+			"share",
 		} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)
@@ -125,19 +127,18 @@ func (d *ruleDecoder) quota() {
 	}
 }
 
-// shareable wants share to have something by which content is found, and nothing under
-// it that not everybody may have: whoever knows a digest is given the content.
+// shareable wants nothing under share that not everybody may have: whoever knows a
+// digest is given the content.
 func (d *ruleDecoder) shareable() {
 	switch r := d.rule; {
 	case r.Share == "" || !r.Action.Stores():
-	case len(r.Digest) == 0 && r.Index == "":
-		d.complain("share", "say with digest where the path names it, or with index that a list does",
-			"share has no effect without digest or index: nothing names the content")
 	case r.Verify == VerifyOff:
 		d.complain("share", "leave verify out", "share has no effect with verify: off")
-	case r.Authorized == Recheck:
+	case r.Authorized == Recheck || r.Authorized == Signed:
 		d.complain("share", "leave share out: what not everybody may have is found under its own URL alone",
-			"share would serve what authorized: recheck protects to whoever knows its digest")
+			"share would serve what authorized: %s protects to whoever knows its digest", r.Authorized)
+	case r.Key == KeyDigest:
+		d.complain("share", "leave share out", "share has no effect with key: digest: the content has one key already")
 	}
 }
 

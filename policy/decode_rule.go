@@ -136,6 +136,9 @@ func (d *ruleDecoder) fields() []field {
 		{"ledger", d.ledger},
 		{"share", d.share},
 		{"registry", d.registry},
+		{"on_distrust", d.onDistrust},
+		{"distrust_after", d.distrustAfter},
+		{"distrust_ttl", d.distrustTTL},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}

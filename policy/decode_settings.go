@@ -27,7 +27,7 @@ type presetChoice struct {
 func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 	f := configFile{settings: defaultSettings(), presets: presetChoice{all: true}}
 	s := &f.settings
-	var defaultMode *yaml.Node
+	var defaultMode, onDistrust *yaml.Node
 	var listeners []*listenerDecoder
 	d.mapping(n, "", "the file", []field{
 		{"listen", func(v *yaml.Node) { d.address(v, "", "listen", &s.Listen) }},
@@ -46,6 +46,10 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 		{"offline", func(v *yaml.Node) { d.boolean(v, "", "offline", &s.Offline) }},
 		{"default", func(v *yaml.Node) { d.defaultAction(v, &s.Default) }},
 		{"default_mode", func(v *yaml.Node) { d.mode(v, "", "default_mode", &s.DefaultMode); defaultMode = v }},
+		{"on_distrust", func(v *yaml.Node) {
+			d.word(v, "", "on_distrust", distrustNames[RefuseDistrust:], func(i int) { s.OnDistrust = RefuseDistrust + OnDistrust(i) })
+			onDistrust = v
+		}},
 		{"auth", func(v *yaml.Node) { s.Auth = d.auth(v) }},
 		{"curation", func(v *yaml.Node) { s.Curation = d.curation(v) }},
 		{"wheels", func(v *yaml.Node) { d.wheels(v, &s.Wheels) }},
@@ -55,6 +59,7 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 	if defaultMode != nil && s.Default != Deny {
 		d.problem(defaultMode, "", "write default: deny beside it", "default_mode has no effect under default %s, which refuses nothing", s.Default)
 	}
+	d.distrustOfDefault(onDistrust, &f)
 	d.settleListeners(listeners, s)
 	return f
 }

@@ -124,14 +124,17 @@ func (p *Policy) words(e *Explanation, q *request) string {
 	if q.tls {
 		opens, larder = "larder opens the TLS of the connection. ", "It"
 	}
-	d := e.Request
+	d, distrust := e.Request, ""
+	if q.tls {
+		distrust = p.distrustWords(q)
+	}
 	switch {
 	case d.Action == Deny:
 		return opens + larder + " refuses the request with 403."
 	case d.Action.Stores():
-		return opens + storingWords(d.Rule)
+		return opens + storingWords(d.Rule) + distrust
 	}
-	return opens + larder + forwardingWords(d.Rule)
+	return opens + larder + forwardingWords(d.Rule) + distrust
 }
 
 // forwardingWords says how a request is forwarded that is not stored; the rule

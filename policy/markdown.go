@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -72,10 +73,9 @@ func verifiedCell(p Preset) string {
 			parts = append(parts, r.short()+": the checksum that a pack ends with")
 		}
 	}
-	for _, r := range p.rules {
-		if r.Index != "" {
-			parts = append(parts, "index of kind "+r.Index+" ("+r.short()+")")
-		}
+	learnt := learntCell(p)
+	if learnt != "" {
+		parts = append(parts, learnt)
 	}
 	for _, rest := range []struct {
 		ledger Ledger
@@ -85,13 +85,32 @@ func verifiedCell(p Preset) string {
 		{LedgerWarn, "first use, other bytes reported (ledger: warn)"},
 	} {
 		if names := unproved(p, rest.ledger); len(names) > 0 {
-			parts = append(parts, strings.Join(names, ", ")+": "+rest.text)
+			of := ": "
+			if learnt != "" {
+				of = " that no index has named: "
+			}
+			parts = append(parts, strings.Join(names, ", ")+of+rest.text)
 		}
 	}
 	if len(parts) == 0 {
 		return "TLS, each time"
 	}
 	return strings.Join(parts, "; ")
+}
+
+// learntCell lists the indexes from which digests are learnt, by kind.
+func learntCell(p Preset) string {
+	rules := make(map[string][]string)
+	for _, r := range p.rules {
+		if r.Index != "" {
+			rules[r.Index] = append(rules[r.Index], r.short())
+		}
+	}
+	var all []string
+	for _, kind := range slices.Sorted(maps.Keys(rules)) {
+		all = append(all, "indexes of kind "+kind+" ("+strings.Join(rules[kind], ", ")+")")
+	}
+	return strings.Join(all, ", ")
 }
 
 // unproved lists the immutable rules whose URLs name no digest.

@@ -76,6 +76,9 @@ func checkShape(t *testing.T, p *Policy, preset string, s shapes.Shape) string {
 	if rule != want || d.Action.String() != s.Action || ttl != s.TTL {
 		t.Errorf("%v\n got %s %v ttl %v\nwant %s %s ttl %v", s, rule, d.Action, ttl, want, s.Action, s.TTL)
 	}
+	if e := p.Explain(Client{}, s.Method, mustURL(t, s.URL)); e.Words == "" || s.Body == "" && e.Request.Action != d.Action {
+		t.Errorf("%v: it is %v, and explained as %v: %s", s, d.Action, e.Request.Action, e.Words)
+	}
 	return rule
 }
 

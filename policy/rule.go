@@ -131,12 +131,24 @@ type Rule struct {
 	// warn with one. Other actions have none.
 	Ledger Ledger `yaml:"ledger"`
 	// Share names what rules of mirrors have in common: what is stored under one is
-	// served under another where the path, or a signed list that came from the mirror
-	// asked, names its SHA-256. "": nothing is.
+	// served under another where the path, or an index that came from the mirror asked,
+	// names its SHA-256. "": nothing is.
 	Share string `yaml:"share"`
 	// Registry says that what the rule serves is of a package registry of this kind, an
 	// index or the files that one lists: curation and wheels apply to it. Absent: none.
 	Registry Registry `yaml:"registry"`
+	// OnDistrust is what becomes of a client that keeps refusing larder's certificate for
+	// the host: refuse, or tunnel, its connections there for a while. It is for the
+	// connection, and so for all rules of the host: one that says refuse prevails, and so
+	// do deny rules, default: deny, verify: required, offline and curation, for which
+	// larder has to look inside. Absent: as Settings.OnDistrust.
+	OnDistrust OnDistrust `yaml:"on_distrust"`
+	// DistrustAfter is how many handshakes the client must have refused, since it last
+	// took the certificate, 1 to 100. Absent: 3.
+	DistrustAfter int `yaml:"distrust_after"`
+	// DistrustTTL is how long it is tunnelled then, 1m to 7d, before larder opens a
+	// connection again. Absent: 1h.
+	DistrustTTL time.Duration `yaml:"distrust_ttl"`
 	// Request is changed before it goes upstream.
 	Request HeaderChanges `yaml:"request"`
 	// Response is changed before it goes to the client; what is stored is not.

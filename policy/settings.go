@@ -48,6 +48,9 @@ type Settings struct {
 	// DefaultMode of default deny is enforce, report or open, as the Mode of a rule.
 	// Absent: enforce.
 	DefaultMode Mode `yaml:"default_mode"`
+	// OnDistrust is refuse or tunnel, as of a Rule, for rules that say neither; after 3
+	// handshakes, for 1h. Absent: refuse.
+	OnDistrust OnDistrust `yaml:"on_distrust"`
 	// Auth says how clients prove who they are. Absent: nil, and nobody is asked.
 	Auth *Auth `yaml:"auth"`
 	// Curation says which packages of registries may be had. Absent: all.
@@ -211,6 +214,8 @@ func defaultSettings() Settings {
 		Upstream: defaultUpstream(),
 		Kit:      Kit{Enabled: true, Name: "larder.internal"},
 		Default:  Tunnel,
-		Wheels:   Wheels{MaxSize: 10 << 30},
+
+		OnDistrust: RefuseDistrust,
+		Wheels:     Wheels{MaxSize: 10 << 30},
 	}
 }

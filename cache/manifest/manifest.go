@@ -2,10 +2,13 @@ package manifest
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"strings"
+
+	"larder/cache/integrity"
+	"larder/registry/debian"
+	"larder/registry/rpm"
 )
 
 const (
@@ -21,13 +24,9 @@ var errTooMany = errors.New("read list of a repository: it names too many files"
 type Files map[string][sha256.Size]byte
 
 // add records a file; of one that is named twice the first digest counts.
-func (f Files) add(name, digest string) error {
-	var sum [sha256.Size]byte
-	if name == "" || len(digest) != hex.EncodedLen(len(sum)) {
+func (f Files) add(name string, d integrity.Digest) error {
+	if d.Algorithm() != integrity.SHA256 {
 		return nil
-	}
-	if _, err := hex.Decode(sum[:], []byte(digest)); err != nil {
-		return nil //nolint:nilerr // no digest of ours; the client will say what it thinks of it
 	}
 	if _, twice := f[name]; twice {
 		return nil
@@ -35,7 +34,7 @@ func (f Files) add(name, digest string) error {
 	if len(f) >= maxFiles {
 		return errTooMany
 	}
-	f[name] = sum
+	f[name] = [sha256.Size]byte(d.Sum())
 	return nil
 }
 
@@ -129,9 +128,13 @@ func (k Kind) Signature(path string) string {
 
 // Read reads a list.
 func (k Kind) Read(r io.Reader) (Files, error) {
-	r = io.LimitReader(r, MaxSize)
+	files := make(Files)
+	read := debian.Release
 	if k == RPM {
-		return readRepomd(r)
+		read = rpm.Repomd
 	}
-	return readRelease(r)
+	if err := read(io.LimitReader(r, MaxSize), files.add); err != nil {
+		return nil, err
+	}
+	return files, nil
 }

@@ -41,8 +41,9 @@ Asked is the larder of the state folder: "larder serve", or the background one o
 Which program a client is, is told by how its TLS begins and by the User-Agent of
 its CONNECT, and is likely rather than certain.
 
-The exit code is 1 if a client has refused larder's certificate within --since and
-has not trusted it for the same host after that; else 0.`,
+The exit code is 1 if a client has refused larder's certificate within --since, has
+not trusted it for the same host after that, and is not tunnelled there by a rule with
+on_distrust: tunnel; else 0.`,
 		Example: `  larder doctor
   larder doctor --json | jq -r '.[].client'
   larder doctor --admin cache.example:3129 --since 1h`,
@@ -76,7 +77,7 @@ func (f *doctorFlags) run(ctx context.Context, c *admin.Client, w io.Writer) err
 	if err == nil && f.clear {
 		_, err = c.ClearFindings(ctx)
 	}
-	if err == nil && slices.ContainsFunc(recent, func(d admin.Finding) bool { return d.Mended.IsZero() }) {
+	if err == nil && slices.ContainsFunc(recent, func(d admin.Finding) bool { return d.Mended.IsZero() && !now.Before(d.TunnelledUntil) }) {
 		return &exitError{code: exitFailure}
 	}
 	return err
@@ -109,13 +110,13 @@ func printFindings(w io.Writer, all []admin.Finding, since time.Duration) {
 // groups puts findings together that differ in the host alone, each where its newest is.
 func groups(all []admin.Finding) [][]admin.Finding {
 	type same struct {
-		client, user, run, tool, reason, do string
-		mended                              bool
+		client, user, run, tool, reason, do, by string
+		mended                                  bool
 	}
 	var found [][]admin.Finding
 	at := make(map[same]int)
 	for _, d := range all {
-		k := same{d.Client, d.User, d.Run, d.Tool, d.Reason, d.Do, !d.Mended.IsZero()}
+		k := same{d.Client, d.User, d.Run, d.Tool, d.Reason, d.Do, d.TunnelledBy, !d.Mended.IsZero()}
 		i, ok := at[k]
 		if !ok {
 			i = len(found)
@@ -160,6 +161,9 @@ func printGroup(w io.Writer, group []admin.Finding) {
 	if !d.Mended.IsZero() {
 		fmt.Fprintf(w, "  mended: it has trusted larder at %s\n", clock(d.Mended))
 		return
+	}
+	if time.Now().Before(d.TunnelledUntil) {
+		fmt.Fprintf(w, "  tunnelled: until %s, by %s\n", clock(d.TunnelledUntil), d.TunnelledBy)
 	}
 	fmt.Fprintf(w, "  do: %s\n", d.Do)
 	fmt.Fprintf(w, "  see: %s\n", d.See)
@@ -237,6 +241,7 @@ func printDistrust(w io.Writer, list iter.Seq2[daemon.Exchange, error]) {
 type distrusts struct{ book *doctor.Book }
 
 func (d distrusts) Distrusted(x mitm.Distrust) { d.book.Distrusted(doctor.Distrust(x)) }
+func (d distrusts) Tunnelled(x mitm.Distrust)  { d.book.Tunnelled(doctor.Distrust(x)) }
 func (d distrusts) Trusted(x mitm.Distrust)    { d.book.Trusted(doctor.Distrust(x)) }
 
 // diagnoses gives the admin listener what the doctor knows.
@@ -250,7 +255,7 @@ func (d diagnoses) Findings() []admin.Finding {
 			Client: f.Client.String(), User: f.User, Run: f.Run, Host: f.Host,
 			Tool: f.Tool, Title: f.Title, Basis: f.Basis, JA4: f.JA4, UserAgent: f.UserAgent,
 			Reason: f.Reason, Count: f.Count, First: f.First.UTC(), Last: f.Last.UTC(),
-			Mended: f.Mended, Elsewhere: f.Elsewhere, Pinned: f.Pinned, Do: f.Do, See: f.See,
+			Mended: f.Mended, Elsewhere: f.Elsewhere, Pinned: f.Pinned, TunnelledUntil: f.Until, TunnelledBy: f.By, Do: f.Do, See: f.See,
 		}
 	}
 	return shown

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +12,9 @@ import (
 
 	"larder/admin"
 	"larder/daemon"
+	"larder/kit"
 	"larder/mitm"
+	"larder/mitm/hello"
 )
 
 func TestFindingsAreGroupedByClient(t *testing.T) {
@@ -60,6 +63,35 @@ larder run old: a client speaks no TLS that larder does, for repo.example
 	printFindings(&b, nil, 90*time.Minute)
 	if got := b.String(); got != "no client has refused larder's certificates in the last 1h30m\n" {
 		t.Errorf("of nothing: %q", got)
+	}
+}
+
+// TestTunnelledIsShown has one finding that is tunnelled, and one that was.
+func TestTunnelledIsShown(t *testing.T) {
+	now := time.Now()
+	until := now.Add(time.Hour)
+	find := func(host string, until time.Time) admin.Finding {
+		return admin.Finding{Client: "10.0.3.7", Host: host, Title: "a Go program", Reason: mitm.ReasonBadCertificate, First: now, Last: now, Do: "this", TunnelledUntil: until, TunnelledBy: "pinned"}
+	}
+	var b strings.Builder
+	printFindings(&b, []admin.Finding{find("a.example", until)}, time.Hour)
+	if want := "  tunnelled: until " + clock(until) + ", by pinned\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("%q is not in\n%s", want, b.String())
+	}
+	b.Reset()
+	printFindings(&b, []admin.Finding{find("a.example", now.Add(-time.Hour))}, time.Hour)
+	if strings.Contains(b.String(), "tunnelled") {
+		t.Errorf("of one that was:\n%s", b.String())
+	}
+}
+
+// TestEveryToolHasItsPlaceInTheKit holds the links that the doctor gives to the page
+// that they lead to.
+func TestEveryToolHasItsPlaceInTheKit(t *testing.T) {
+	for _, tool := range hello.Tools() {
+		if tool != hello.Unknown && !slices.Contains(kit.Anchors(), tool) {
+			t.Errorf("/setup has nothing on %s", tool)
+		}
 	}
 }
 

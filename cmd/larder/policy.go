@@ -19,13 +19,14 @@ func newPolicy() *cobra.Command {
 }
 
 func newPolicyExplain() *cobra.Command {
-	var config, address, user string
+	var config, address, user, body string
 	cmd := &cobra.Command{
 		Use:   "explain METHOD URL",
 		Short: "Say which rule decides about a request, in which file and line",
 		Example: `  larder policy explain GET https://registry.example/left-pad/-/left-pad-1.3.0.tgz
   larder policy explain --config larder.yaml HEAD http://mirror.example/pool/x.deb
-  larder policy explain --client 10.0.0.7 --user alice PUT https://registry.example/left-pad`,
+  larder policy explain --client 10.0.0.7 --user alice PUT https://registry.example/left-pad
+  larder policy explain --body git-refs POST https://git.example/repository.git/git-upload-pack`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := parseTarget(args[1])
@@ -36,11 +37,15 @@ func newPolicyExplain() *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
+			kind, err := parseBody(body)
+			if err != nil {
+				return usageError(err)
+			}
 			p, err := loadPolicy(config)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(p.Explain(client, args[0], target).String(), "\n"))
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(p.ExplainBody(client, args[0], target, kind).String(), "\n"))
 			return err
 		},
 	}
@@ -48,7 +53,17 @@ func newPolicyExplain() *cobra.Command {
 	fl.StringVar(&config, "config", "", "configuration `file` (default: the user's or system's, else all presets)")
 	fl.StringVar(&address, "client", "", "`address` that the client has, for rules with clients")
 	fl.StringVar(&user, "user", "", "`name` that the client has proved, for rules with users")
+	fl.StringVar(&body, "body", "", "`kind` of the request's body, for rules with request_body: git-fetch, git-refs or any")
 	return cmd
+}
+
+// parseBody reads a kind of request body; "" is one that nobody has looked at.
+func parseBody(s string) (policy.RequestBody, error) {
+	kind, ok := policy.ParseRequestBody(s)
+	if !ok && s != "" {
+		return kind, withHint(fmt.Errorf("--body %q is no kind of request body", s), "write git-fetch, git-refs, or any for another")
+	}
+	return kind, nil
 }
 
 // parseClient makes a client of the flags; both may be empty.

@@ -82,6 +82,9 @@ func (a *Archive) PublishHalf(packages ...Package) (rest func(), err error) {
 // Delay has requests for a path below the prefix answered so much later.
 func (a *Archive) Delay(path string, by time.Duration) { a.tree.Delay(a.prefix+path, by) }
 
+// Spoil has other bytes in the place of all files below a folder.
+func (a *Archive) Spoil(folder string) { a.tree.spoil(a.prefix + "/" + folder) }
+
 // next makes the files of the next generation.
 func (a *Archive) next(packages []Package) (map[string]dated, error) {
 	a.mu.Lock()

@@ -3,6 +3,7 @@ package origin
 import (
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -48,6 +49,17 @@ func (t *Tree) put(files map[string]dated) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.Copy(t.files, files)
+}
+
+func (t *Tree) spoil(folder string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for path, f := range t.files {
+		if strings.HasPrefix(path, folder) {
+			f.body = append([]byte("spoilt "), f.body...)
+			t.files[path] = f
+		}
+	}
 }
 
 // Delay has requests for a path answered so much later.
