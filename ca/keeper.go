@@ -26,6 +26,10 @@ type Keeper struct {
 	// are made. Nil means that there is none.
 	Passphrase func() ([]byte, error)
 
+	// Bounded refuses a certificate from elsewhere that no name constraint bounds,
+	// neither its own nor one above it.
+	Bounded bool
+
 	// rounds is how often a passphrase is hashed, 0 for sealRounds: tests have
 	// nothing to keep from anybody.
 	rounds int
@@ -143,10 +147,22 @@ func (k Keeper) Install(data []byte) (Status, error) {
 	if err := f.agrees(data); err != nil {
 		return Status{}, fmt.Errorf("%s: %w", what, err)
 	}
-	if _, err := f.install(data, func(*issuer) error { return nil }); err != nil {
+	if _, err := f.install(data, k.admits); err != nil {
 		return Status{}, fmt.Errorf("%s: %w", what, err)
 	}
 	return f.status()
+}
+
+// admits refuses an intermediate of which a thief could make certificates for any host.
+func (k Keeper) admits(i *issuer) error {
+	bounds := func(c *x509.Certificate) bool { return !constraintsOf(c).unbounded }
+	if !k.Bounded || slices.ContainsFunc(i.chain, bounds) {
+		return nil
+	}
+	return &FileError{
+		"the certificate", "has no name constraints: whoever steals its key can sign for any host, and the policy here opens some only",
+		"have it signed with the extensions of the request ('larder ca init --csr' asks for them; openssl: -copy_extensions copyall); to take it none the less: --unconstrained", nil,
+	}
 }
 
 // agrees refuses an answer from another root than the folder's own.

@@ -34,6 +34,9 @@ func (k Keeper) RotateInstall(data []byte) (Status, error) {
 		if err != nil {
 			return err
 		}
+		if err := k.admits(i); err != nil {
+			return err
+		}
 		if len(i.roots) != 1 {
 			return fmt.Errorf("it holds %d roots, and is to hold the one that clients shall trust from now on", len(i.roots))
 		}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -277,4 +278,46 @@ func TestSignedURLsWithoutADigest(t *testing.T) {
 		t.Errorf("header %v", a.Header)
 	}
 	w.at(rule, "GET", cdn.URL+"/a?sig=1&se=2100-01-01&rscd=one&part=2").want(t, 200, []byte("asset 2"), "larder; fwd=uri-miss; stored")
+}
+
+// TestAcceptGoesAlongWhereTheDigestIsNamed: distribution has nothing under a digest for who
+// does not accept what it is by name, and what it has can be nothing else.
+func TestAcceptGoesAlongWhereTheDigestIsNamed(t *testing.T) {
+	const kind = "application/vnd.oci.image.manifest.v1+json"
+	manifest := []byte(`{"schemaVersion":2}`)
+	rule := &Rule{Mode: Immutable, Digests: byDigest(t, "^/v2/.+/manifests/sha256:([0-9a-f]{64})$")}
+	release := make(chan struct{})
+	w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/b/manifests/sha256:"+digest(manifest) {
+			<-release
+		}
+		if !strings.Contains(strings.Join(r.Header["Accept"], ","), kind) {
+			http.Error(rw, "MANIFEST_UNKNOWN", http.StatusNotFound)
+			return
+		}
+		rw.Header().Set("Content-Type", kind)
+		_, _ = rw.Write(manifest)
+	})
+	path := func(repository string) string { return "/v2/" + repository + "/manifests/sha256:" + digest(manifest) }
+	w.get(path("a")).want(t, 404, []byte("MANIFEST_UNKNOWN\n"), "larder; fwd=uri-miss; detail=status")
+	w.get(path("a"), "Accept", "application/json", "Accept", kind).want(t, 200, manifest, "larder; fwd=uri-miss; stored")
+	w.get(path("a"), "Accept", kind).want(t, 200, manifest, "larder; hit")
+	w.get(path("a")).want(t, 200, manifest, "larder; hit")
+	// Who waits for the answer to another's Accept does not get a 404 that is not its own.
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		w.get(path("b")).want(t, 404, []byte("MANIFEST_UNKNOWN\n"), "larder; fwd=uri-miss; detail=status")
+	})
+	eventually(t, "the first has asked", func() bool { return w.all.Load() == 3 })
+	wg.Go(func() { w.get(path("b"), "Accept", kind).want(t, 200, manifest, "larder; fwd=uri-miss; stored") })
+	eventually(t, "the second waits", func() bool {
+		w.cache.flights.mu.Lock()
+		defer w.cache.flights.mu.Unlock()
+		for _, f := range w.cache.flights.byKey {
+			return f.readers.Load() == 2
+		}
+		return false
+	})
+	close(release)
+	wg.Wait()
 }

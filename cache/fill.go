@@ -476,6 +476,9 @@ func (f *fill) keepEcho(resp *http.Response) {
 	if err == nil && len(body) <= maxEcho {
 		f.echo = append([]byte{}, body...) // not nil
 		f.set = keyFields(f.rule, f.sent.Header, resp.Header)
+		if _, named := f.rule.URLDigest(f.sent.URL); named {
+			f.set = fieldSet(append(f.set, "accept")) // see canonicalRequest
+		}
 		f.common = storedHeader(resp.Header, f.rule, f.received)
 	}
 	rest := io.Reader(bytes.NewReader(body))

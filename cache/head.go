@@ -83,7 +83,7 @@ func (x *exchange) validateByHead(f found, j judgement) error {
 	s := f.selected
 	claim := x.c.verdicts.claimOf(x.r, x.rule)
 	requested := x.c.now()
-	q, err := x.c.ask(x, claim)
+	q, err := x.c.ask(x, claim, s)
 	if err != nil {
 		return err
 	}

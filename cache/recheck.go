@@ -43,7 +43,7 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 	if x.rule.Access == AccessSigned && x.r.Method == http.MethodHead {
 		return false, x.forward("request", "recheck") // it may be signed for, or not
 	}
-	q, err := x.c.ask(x, claim)
+	q, err := x.c.ask(x, claim, s)
 	if err != nil {
 		return false, err
 	}
@@ -168,8 +168,8 @@ func (x *exchange) relayStatus(q *question) error {
 }
 
 // ask puts the question whether x's client may have what it asks for, or joins those who
-// wait for the answer already.
-func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
+// wait for the answer already. s is what is stored of it, or nil.
+func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 	v := &c.verdicts
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -181,6 +181,10 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(x.r.Context()))
 	stop := context.AfterFunc(c.ctx, cancel)
 	req := x.rule.question(ctx, x.r)
+	size := int64(-1)
+	if s != nil && x.rule.byContent() {
+		size = s.size
+	}
 	started := c.start(func() {
 		defer cancel()
 		defer stop()
@@ -192,8 +196,8 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 		}()
 		resp, err := c.roundTrip(req)
 		vouched := true
-		if err == nil && x.rule.ValidateHead {
-			// Where the digest is wanted, the redirect does not do.
+		if err == nil && (x.rule.ValidateHead || redirects(resp.StatusCode) && !x.rule.isYes(req, resp)) {
+			// Where the digest is wanted, or a redirect says nothing, what is at its end may.
 			resp, vouched, err = c.follow(x.rule, req, resp)
 		}
 		if err != nil {
@@ -201,7 +205,8 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 			return
 		}
 		q.status, q.header, q.length = resp.StatusCode, endToEnd(resp.Header), resp.ContentLength
-		q.yes = vouched && x.rule.isYes(req, resp)
+		// No page that asks for a password is just as long as the content.
+		q.yes = x.rule.isYes(req, resp) && (vouched || q.status == http.StatusOK && q.length == size)
 		if q.yes && x.rule.RecheckProof != nil {
 			q.yes = q.status == http.StatusOK && x.rule.RecheckProof(resp.Header, io.LimitReader(resp.Body, maxProof))
 		}

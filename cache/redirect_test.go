@@ -223,3 +223,32 @@ func TestRedirectsToALoginPageAreNoPermission(t *testing.T) {
 	}
 	w.get(path, "Authorization", "Bearer t").want(t, 200, content, "larder; hit")
 }
+
+// TestRedirectsToWhatIsAsLongAsTheContent: Google's lead to a URL that names nothing.
+func TestRedirectsToWhatIsAsLongAsTheContent(t *testing.T) {
+	content := []byte("a layer of some length")
+	path := "/v2/a/blobs/sha256:" + digest(content)
+	rule := blobs(t)
+	rule.FollowRedirects = true
+	var gets int
+	w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/downloads/opaque":
+			if r.Method == http.MethodGet {
+				gets++
+			}
+			_, _ = rw.Write(content)
+		case r.Header.Get("Authorization") == "":
+			rw.WriteHeader(http.StatusUnauthorized)
+		default:
+			http.Redirect(rw, r, "/downloads/opaque", http.StatusFound)
+		}
+	})
+	w.get(path, "Authorization", "Bearer t").want(t, 200, content, "larder; fwd=uri-miss; stored")
+	w.get(path, "Authorization", "Bearer u").want(t, 200, content, "larder; hit; detail=recheck")
+	w.get(path, "Authorization", "Bearer u").want(t, 200, content, "larder; hit")
+	w.get(path).want(t, 401, nil, "larder; fwd=request; detail=recheck")
+	if gets != 1 {
+		t.Errorf("%d GETs", gets)
+	}
+}

@@ -47,7 +47,10 @@ func TestPresetsStoreWhatRegistriesSend(t *testing.T) {
 				if s.Method == http.MethodGet && d.Action.Stores() {
 					rule := *newRule(d.Rule).cache
 					// The bodies are made up here, their digests and signatures are not.
-					rule.Verify, rule.Access = cache.VerifyOff, cache.AccessByResponse
+					rule.Verify = cache.VerifyOff
+					if rule.Access == cache.AccessSigned {
+						rule.Access = cache.AccessByResponse
+					}
 					registry.shape = s
 					checkStored(t, c, registry, s, &rule)
 				}
@@ -121,6 +124,10 @@ func checkStored(t *testing.T, c *cache.Cache, registry *recordedRegistry, s sha
 			t.Errorf("%v: stored, though upstream answers %d %v", s, s.Exchange.Status, s.Exchange.Response)
 		}
 		return
+	case rule.ValidateHead:
+		if len(again) != 1 || registry.method != http.MethodHead {
+			t.Errorf("%v: not validated by HEAD: %s %v", s, registry.method, again)
+		}
 	case rule.FollowRedirects && s.Exchange.Status/100 == 3:
 		checkFollowed(t, s, rule, again, out)
 		return
@@ -177,13 +184,14 @@ func validates(sent, response http.Header) bool {
 
 // recordedRegistry answers as one shape says, one request at a time.
 type recordedRegistry struct {
-	shape shapes.Shape
-	asked []http.Header
+	shape  shapes.Shape
+	asked  []http.Header
+	method string // of the latest request
 }
 
 func (o *recordedRegistry) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := o.shape.Exchange
-	o.asked = append(o.asked, r.Header.Clone())
+	o.asked, o.method = append(o.asked, r.Header.Clone()), r.Method
 	res := &http.Response{
 		StatusCode: x.Status, Header: x.Response.Clone(), Request: r,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

@@ -446,16 +446,17 @@ func TestGitBundlesComeFromTheCache(t *testing.T) {
 func TestGitOverDumbHTTPComesFromTheCache(t *testing.T) {
 	t.Parallel()
 	requireClient(t, "git")
+	const dumb = "git.kernel.org" // which serves files as well
 	g := newGitRoot(t)
 	bare := filepath.Join(g.root, "project.git")
 	g.git(t, "", "-C", bare, "repack", "-adq")
 	g.git(t, "", "-C", bare, "update-server-info")
 	origins := startOrigins(t)
-	origins.Handle(forge, http.FileServer(http.Dir(g.root)))
+	origins.Handle(dumb, http.FileServer(http.Dir(g.root)))
 	s := newInstance(t, origins, "").serve(t)
 	clone := func() {
 		dir := privateDir(t)
-		s.mustGit(t, dir, "clone", "--quiet", "https://"+forge+"/project.git", "c")
+		s.mustGit(t, dir, "clone", "--quiet", "https://"+dumb+"/project.git", "c")
 		s.mustGit(t, filepath.Join(dir, "c"), "fsck", "--no-progress")
 	}
 	clone()

@@ -204,7 +204,7 @@ func newRoot(t *testing.T, files map[string]string) string {
 	must(t, err)
 	mkdir(t, root, "bin")
 	must(t, os.WriteFile(filepath.Join(root, "bin", "busybox"), program, 0o755))
-	for _, applet := range strings.Fields("sh cat mv ls rm cp mkdir rmdir chmod chown ln cut tr sed awk grep sort head tail sha256sum base64 mktemp readlink dirname basename stat env wget wc touch chroot") {
+	for _, applet := range strings.Fields("sh cat mv ls rm cp mkdir rmdir chmod chown ln cut tr sed awk grep sort head tail sha256sum base64 mktemp readlink dirname basename stat id env wget wc touch chroot") {
 		must(t, os.Symlink("busybox", filepath.Join(root, "bin", applet)))
 	}
 	writeFile(t, root, "/usr/share/roots.pem", "roots\n")

@@ -1,4 +1,5 @@
-# java_stores: the trust store of each JDK and JRE, links followed.
+# java_stores: the trust store of each JDK and JRE, links followed, but for those that
+# others than root could exchange, with the keytool that goes with them.
 java_stores() {
     for store in \
         "$R"/etc/ssl/certs/java/cacerts "$R"/etc/pki/ca-trust/extracted/java/cacerts \
@@ -10,7 +11,8 @@ java_stores() {
         "$R"/root/.jdks/*/lib/security/cacerts "$R"/home/*/.jdks/*/lib/security/cacerts \
         "$R${JAVA_HOME:-/nowhere}/lib/security/cacerts" "$R${JAVA_HOME:-/nowhere}/jre/lib/security/cacerts"; do
         real "${store#"$R"}"
-        [ ! -f "$R$P" ] || printf '%s\n' "$P"
+        [ -f "$R$P" ] || continue
+        if mine "$P"; then printf '%s\n' "$P"; else warn "$P is in a folder of somebody else's, and is left alone"; fi
     done | sort -u
 }
 

@@ -72,6 +72,6 @@ set_services() {
 
 # reload_units: systemd is to read the drop-ins.
 reload_units() {
-    [ -z "$R$DRY" ] && [ -n "$CHANGED" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null || return 0
+    [ -z "$R$DRY$MINE" ] && [ -n "$CHANGED" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null || return 0
     systemctl daemon-reload || warn 'systemctl daemon-reload failed: run it yourself'
 }

@@ -75,6 +75,10 @@ in_homes() {
     while read -r home; do
         home=${home%/}
         if [ -z "$home" ] || [ ! -d "$R$home" ]; then continue; fi
+        if ! mine "$home"; then
+            warn "$home is somebody else's, who could have root write elsewhere, and is left alone; he does it himself: sh setup.sh --user"
+            continue
+        fi
         OWNER=$(stat -c %u:%g "$R$home")
         "$1" "$home"
         OWNER=''
@@ -99,9 +103,15 @@ gradle_home() {
     block "$1/.gradle/gradle.properties"
 }
 
-# set_maven: from version 3.9 on it reads no properties of the JVM for proxies.
+# set_maven: it takes the properties of the JVM for proxies that JAVA_TOOL_OPTIONS has, as
+# the versions do that were tried (3.8, 3.9, 4.0); a JVM that has no such variable, of an
+# IDE or a service, finds the proxy here alone.
 set_maven() {
     [ -n "$PROXY_HOST" ] || return 0
+    if [ -n "$MINE" ]; then
+        in_homes maven_home
+        return
+    fi
     for conf in "$R"/etc/maven "$R"/usr/share/maven*/conf "$R"/opt/*maven*/conf "$R"/usr/local/*maven*/conf \
         "$R${MAVEN_HOME:-/nowhere}/conf"; do
         real "${conf#"$R"}/settings.xml"

@@ -41,7 +41,7 @@ any where root.key is put back for a moment only. Clients notice nothing.`,
 
 type caRotateFlags struct {
 	*caFlags
-	retire, early                bool
+	retire, early, unconstrained bool
 	importRoot, rootKey, install string
 }
 
@@ -75,10 +75,14 @@ Nodes with an intermediate of their own get another from issue-node, or from
 			if f.early && !f.retire {
 				return usageError(errors.New("--early means nothing without --retire"))
 			}
-			k, _, err := f.keeper()
+			if f.unconstrained && f.install == "" {
+				return usageError(errors.New("--unconstrained means nothing without --install"))
+			}
+			k, permitted, err := f.keeper()
 			if err != nil {
 				return err
 			}
+			k.Bounded = permitted != nil && !f.unconstrained
 			status, err := f.run(k, cmd.InOrStdin())
 			if err != nil {
 				return err
@@ -92,6 +96,7 @@ Nodes with an intermediate of their own get another from issue-node, or from
 	fl.StringVar(&f.importRoot, "import-root", "", "`file` with a root of yours, in PEM, in place of a new one")
 	fl.StringVar(&f.rootKey, "root-key", "", "`file` with its key; PKCS #8, encrypted or not")
 	fl.StringVar(&f.install, "install", "", "`file` with the answer to 'larder ca init --csr' and the new root in PEM; - is standard input")
+	fl.BoolVar(&f.unconstrained, "unconstrained", false, unconstrainedUsage)
 	cmd.MarkFlagsRequiredTogether("import-root", "root-key")
 	cmd.MarkFlagsMutuallyExclusive("retire", "import-root", "install")
 	return cmd

@@ -33,6 +33,7 @@ through untouched.
 		newCA(),
 		newStore(),
 		newLedger(),
+		newWheels(),
 		newDoctor(),
 		newPolicy(),
 		newAuth(),
