@@ -25,6 +25,13 @@
 //	POST   warm?jobs=N          WarmItem per line in, Event of Warmed and WarmResult out
 //	POST   fetch                a WarmItem in, the response that the proxy gives out
 //
+// Below /api/v1/wheels are the wheels of the operator's own, as JSON:
+//
+//	GET    wheels               Wheel of each
+//	POST   wheels?file=NAME     a wheel in, Wheel out; source=WheelSource as JSON
+//	DELETE wheels?match=GLOB    Wheel of each that went; GLOB is one of path.Match
+//	GET    wheels/wanted        WantedSource of each source distribution fetched
+//
 // Errors are JSON: {"error":{"text":"…","hint":"…"}}. GLOB is a Glob.
 //
 // Who reaches the listener may read health, metrics and statistics, and reload; by

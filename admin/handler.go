@@ -60,6 +60,8 @@ type Options struct {
 	Store Store
 	// StoreAPI behind /api/v1/store.
 	StoreAPI StoreAPI
+	// Wheels behind /api/v1/wheels, which asks for the token too; nil: 404.
+	Wheels WheelAPI
 	// Token that the store API asks for as "Authorization: Bearer"; it can read,
 	// change and poison what is stored. "": none, for a listener that only its owner
 	// reaches, such as a Unix socket in a private folder.
@@ -115,6 +117,7 @@ func New(o Options) http.Handler {
 		mux.Handle("GET /api/v1/har", withToken(o.Token, http.HandlerFunc(h.capture)))
 	}
 	(&storeHandler{api: o.StoreAPI}).routes(mux, o.Token)
+	(&wheelHandler{api: o.Wheels}).routes(mux, o.Token)
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return &root{
 		Handler: checkHost(allowedHosts(o.Hosts), withHeaders(protected)),

@@ -247,7 +247,14 @@ const removeBatch = 8192
 // then. The space on disk is given back when the generations that they are in are
 // dropped.
 func (c *Catalogue) Remove(ctx context.Context, match func(url string) bool, progress func(Removed)) (Removed, error) {
+	return c.RemoveSized(ctx, func(target string, _ int64) bool { return match(target) }, progress)
+}
+
+// RemoveSized is Remove where the size of the body matters too: -1 for what is not
+// stored yet.
+func (c *Catalogue) RemoveSized(ctx context.Context, matches func(url string, size int64) bool, progress func(Removed)) (Removed, error) {
 	var done Removed
+	match := func(target string) bool { return matches(target, -1) }
 	s, err := c.open()
 	if err != nil {
 		return done, err
@@ -263,13 +270,20 @@ func (c *Catalogue) Remove(ctx context.Context, match func(url string) bool, pro
 		}
 		return err
 	}
-	all := func(target string) bool {
+	all := func(string) bool {
 		done.Scanned++
-		return match(target)
+		return true
 	}
 	for e, err := range c.entries(ctx, all) {
 		if err != nil {
 			return done, errors.Join(err, flush())
+		}
+		size := e.Size
+		if e.kind != kindObject {
+			size = -1 // it has no body
+		}
+		if !matches(e.url, size) {
+			continue
 		}
 		keys = append(keys, e.Key)
 		if e.kind == kindObject {

@@ -14,6 +14,7 @@ type Policy interface {
 	Curate(pkg policy.Package, now time.Time) policy.Verdict
 	CurateName(r policy.Registry, name string) *policy.Curation
 	AgeMatters(r policy.Registry, name string) bool
+	VersionMatters(r policy.Registry, name string) bool
 	Concerns(r policy.Registry, name string) bool
 	CuratesRegistry(r policy.Registry) bool
 }
@@ -66,9 +67,19 @@ type Overlay interface {
 	Of(project string) []wheels.Wheel
 }
 
+// UnversionedError is a file whose name does not say its version, of a package of which
+// some versions are denied.
+type UnversionedError struct{ Name string }
+
+// Error implements error.
+func (e *UnversionedError) Error() string {
+	return "denied: the name of the file does not say its version, and the curation denies some of " + e.Name
+}
+
 // Judgement is what becomes of a request.
 type Judgement struct {
-	// Refused is the reason to refuse it, a *Refusal or *OddError; nil if there is none.
+	// Refused is the reason to refuse it, a *Refusal, *OddError or *UnversionedError; nil if
+	// there is none.
 	Refused error
 	// Waived is an entry that would have refused and by its mode did not; nil if none.
 	Waived *policy.Curation
@@ -123,6 +134,9 @@ func (c *Curator) judgeFile(a *Ask) Judgement {
 	if r, ok := j.Refused.(*Refusal); ok && !r.Verdict.AgeUnknown {
 		j.NeedsAge = false
 	}
+	if j.Refused == nil && a.Version == "" && a.Name != "" && c.policy.VersionMatters(a.Registry, a.Name) {
+		return Judgement{Refused: &UnversionedError{a.Name}, Waived: j.Waived}
+	}
 	return j
 }
 
@@ -158,7 +172,7 @@ func (c *Curator) Knows(a *Ask) bool {
 // Renders reports whether what upstream answers has to go through Render.
 func (c *Curator) Renders(a *Ask) bool {
 	switch a.Kind {
-	case Index, Release:
+	case Index, Release, Tags:
 		return c.policy.Concerns(a.Registry, a.Name) || a.Kind == Index && len(c.wheels(a)) > 0
 	case List:
 		return c.policy.CuratesRegistry(a.Registry)

@@ -75,7 +75,7 @@ func Look(r policy.Registry, target *url.URL, header http.Header) Ask {
 	switch a.Kind {
 	case File:
 		a.read()
-	case Index, Release, List:
+	case Index, Release, List, Tags:
 		a.want = wanted(r, a.Kind, header["Accept"])
 	}
 	return a

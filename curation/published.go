@@ -23,15 +23,26 @@ func NewPublished() *Published {
 	return &Published{seed: maphash.MakeSeed(), now: make(map[uint64]int64)}
 }
 
-// put notes the time of a file by its FileKey.
-func (p *Published) put(key string, t time.Time) {
-	h := maphash.String(p.seed, key)
+// publishedFile is what an index says of the age of a file.
+type publishedFile struct {
+	key uint64 // digest of the FileKey
+	at  int64  // in nanoseconds since 1970
+}
+
+func (p *Published) entry(key string, at time.Time) publishedFile {
+	return publishedFile{maphash.String(p.seed, key), at.UnixNano()}
+}
+
+// put notes the times of files.
+func (p *Published) put(all []publishedFile) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.now) >= maxPublished/2 {
-		p.past, p.now = p.now, make(map[uint64]int64)
+	for _, f := range all {
+		if len(p.now) >= maxPublished/2 {
+			p.past, p.now = p.now, make(map[uint64]int64)
+		}
+		p.now[f.key] = f.at
 	}
-	p.now[h] = t.UnixNano()
 }
 
 // Of returns the time of a file by its FileKey, zero if no index has told.

@@ -28,12 +28,12 @@ func (e *MoreError) Error() string { return "to render the index, " + e.URL.Stri
 
 // Known returns the rendering of a source with this digest, if there is one; else nil.
 func (c *Curator) Known(a *Ask, sum [32]byte) *Rendering {
-	r := c.rendered.get(c.key(a, sum), c.now())
-	if r != nil {
-		c.learn(r.published)
-	}
-	return r
+	return c.rendered.get(c.key(a, sum), c.now())
 }
+
+// Learn takes in what the index of a Rendering says of the ages of files, as Render
+// does: for a file of which nothing is remembered any more.
+func (c *Curator) Learn(r *Rendering) { c.published.put(r.published) }
 
 // key names a rendering. What is rendered depends on the target too, by the names in it
 // and by relative URLs.
@@ -58,7 +58,10 @@ func (c *Curator) Render(a *Ask, src, more *Source) (*Rendering, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &maker{c: c, a: a, src: src, now: c.now(), r: &Rendering{Status: http.StatusOK, Media: a.want.media}}
+	m := &maker{
+		c: c, a: a, src: src, now: c.now(), r: &Rendering{Status: http.StatusOK, Media: a.want.media},
+		ages: c.policy.AgeMatters(a.Registry, a.Name), versions: c.policy.VersionMatters(a.Registry, a.Name),
+	}
 	switch {
 	case a.Registry == policy.NPM:
 		err = m.packument(body)
@@ -73,17 +76,11 @@ func (c *Curator) Render(a *Ask, src, more *Source) (*Rendering, error) {
 		return nil, err
 	}
 	m.r.finish()
-	c.learn(m.r.published)
+	c.Learn(m.r)
 	if more == nil { // else the key does not say what it was made of
 		c.rendered.put(c.key(a, src.SHA256), m.r)
 	}
 	return m.r, nil
-}
-
-func (c *Curator) learn(all []publishedFile) {
-	for _, f := range all {
-		c.published.put(f.key, f.at)
-	}
 }
 
 // maker makes one rendering.
@@ -93,6 +90,8 @@ type maker struct {
 	src *Source
 	now time.Time
 	r   *Rendering
+	// ages and versions say whether these matter for what may be had.
+	ages, versions bool
 	// denied is the last verdict that hid something.
 	denied *Refusal
 }
@@ -114,8 +113,8 @@ func (m *maker) keeps(version string, published time.Time) bool {
 
 // told notes the age of a file, where that may matter and the index may speak for it.
 func (m *maker) told(file *url.URL, at time.Time) {
-	if file != nil && !at.IsZero() && m.c.policy.AgeMatters(m.a.Registry, m.a.Name) && m.mayVouch(file.Host) {
-		m.r.published = append(m.r.published, publishedFile{FileKey(m.a.Registry, file), at})
+	if m.ages && file != nil && !at.IsZero() && m.mayVouch(file.Host) {
+		m.r.published = append(m.r.published, m.c.published.entry(FileKey(m.a.Registry, file), at))
 	}
 }
 
@@ -138,7 +137,15 @@ func (m *maker) project(body []byte) error {
 		p.Name = m.a.Name
 	}
 	p.Keep(func(f *pypi.File) bool {
-		m.told(p.Resolve(m.src.URL, f), f.UploadTime)
+		if m.ages {
+			m.told(p.Resolve(m.src.URL, f), f.UploadTime)
+			if u, err := m.src.URL.Parse(f.Provenance); err == nil && f.Provenance != "" {
+				m.told(u, f.UploadTime)
+			}
+		}
+		if !m.versions {
+			return m.keeps("", f.UploadTime)
+		}
 		// pip goes by the name in the URL, others by the name beside it.
 		ok := m.keeps(f.Version(m.a.Name).String(), f.UploadTime)
 		if inURL := pypi.NameIn(f.URL); ok && inURL != f.Name {
@@ -266,6 +273,8 @@ func (m *maker) packument(body []byte) error {
 		return &Refusal{asked, m.c.policy.Curate(asked, m.now)}
 	case m.a.Kind == Release:
 		m.manifest(p)
+	case m.a.Kind == Tags:
+		m.r.Body = p.TagsJSON()
 	case m.a.want.short && p.HasTimes():
 		m.r.Body, err = p.Abbreviated()
 	default:
@@ -278,7 +287,7 @@ func (m *maker) packument(body []byte) error {
 // tell notes the ages of all tarballs, where they are and where a registry has them by
 // convention.
 func (m *maker) tell(p *npm.Packument) error {
-	if !p.HasTimes() || !m.c.policy.AgeMatters(m.a.Registry, m.a.Name) {
+	if !p.HasTimes() || !m.ages {
 		return nil
 	}
 	base := m.a.Name[strings.LastIndexByte(m.a.Name, '/')+1:]

@@ -36,12 +36,6 @@ type Rendering struct {
 	published []publishedFile
 }
 
-// publishedFile is what an index says of the age of a file.
-type publishedFile struct {
-	key string
-	at  time.Time
-}
-
 func (r *Rendering) finish() {
 	sum := sha256.Sum256(r.Body)
 	r.SHA256 = hex.EncodeToString(sum[:])
@@ -51,11 +45,7 @@ func (r *Rendering) finish() {
 }
 
 func (r *Rendering) size() int {
-	n := len(r.Body) + len(r.Gzip) + 512
-	for i := range r.published {
-		n += len(r.published[i].key) + 48
-	}
-	return n
+	return len(r.Body) + len(r.Gzip) + 16*len(r.published) + 512
 }
 
 // renderingKey is what a Rendering is made of, besides the policy.

@@ -41,7 +41,7 @@ func (c *Curator) Fetch(a *Ask) (target *url.URL, accept string) {
 	case a.Registry == policy.PyPI:
 		// The order of pip, which all indexes know.
 		return a.target, pypi.MediaJSON + ", " + pypi.MediaHTML + "; q=0.1, " + pypi.MediaText + "; q=0.01"
-	case a.Kind == Release:
+	case a.Kind == Release || a.Kind == Tags:
 		return a.IndexURL(a.Name, a.target.Scheme, a.target.Host), npm.MediaFull
 	case a.want.short && !c.policy.AgeMatters(a.Registry, a.Name):
 		return a.target, npm.MediaAbbreviated + "; q=1.0, " + npm.MediaFull + "; q=0.8, */*"

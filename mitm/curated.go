@@ -148,6 +148,9 @@ func (s *Server) readIndex(ctx context.Context, rules *ruleset, target *url.URL,
 	got := s.indexes.get(ctx, indexKeyOf(r, &ask, rule, x), func() indexed {
 		return s.fetchIndex(nil, &indexRequest{r: r, rules: rules, rule: rule, decision: d, ask: &ask, x: quiet})
 	})
+	if got.rendering != nil {
+		rules.curator.Learn(got.rendering)
+	}
 	return got.rendering != nil
 }
 

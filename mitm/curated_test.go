@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -178,6 +179,7 @@ func TestIndexesGoOutWithoutWhatIsInQuarantine(t *testing.T) {
 			{fooDocs, "application/json", "application/json"},
 			{scopedDocs, npmAccept, npm.MediaAbbreviated},
 			{fooDocs + "/latest", "application/json", "application/json"},
+			{"https://npm.test/-/package/foo/dist-tags", "application/json", "application/json"},
 		} {
 			res, body := fetch(t, c, "GET", row.target, "Accept", row.accept)
 			if res.StatusCode != 200 || res.Header.Get("Content-Type") != row.media {
@@ -231,7 +233,7 @@ func TestFilesInQuarantineAreRefusedByTheirURLs(t *testing.T) {
 		}
 	}
 	// What no index lists has no age.
-	if res, body := fetch(t, c, "GET", "https://files.test/packages/bb/foo-0.9.tar.gz"); res.StatusCode != 403 || !strings.Contains(body, "does not say when it was published") {
+	if res, body := fetch(t, c, "GET", "https://files.test/packages/bb/foo-0.9.tar.gz"); res.StatusCode != 403 || !strings.Contains(body, "no index says when it was published") {
 		t.Errorf("%s %s", res.Status, body)
 	}
 }
@@ -460,6 +462,45 @@ func TestCuratedRegistryNames(t *testing.T) {
 	if got := curatedName(&policy.Curation{Name: "x"}); got != "curation/x" {
 		t.Error(got)
 	}
+}
+
+func TestRefuses(t *testing.T) {
+	w := newWorld(t, registryRules+`
+  - {name: gone, hosts: [gone.test], action: deny}
+  - {name: some, hosts: [some.test], users: [bob], action: deny}
+  - {name: rest, hosts: [some.test], action: immutable, max_object: 1KiB}
+  - {name: no-get, hosts: [posted.test], methods: [GET], action: deny}
+curation: [{name: bad, packages: [bad], action: deny}, {name: young, younger_than: 3d, action: deny}]
+`, nil, nil)
+	for _, row := range []struct {
+		target string
+		size   int64
+		want   bool
+	}{
+		{"https://gone.test/x", 1, true},
+		{"https://some.test/x", 1024, false},
+		{"https://some.test/x", 1025, true},
+		{"https://some.test/x", -1, false},
+		{"https://npm.test/bad/-/bad-1.0.0.tgz", 1, true},
+		{"https://npm.test/bad", 1, true},
+		{"https://npm.test/good/-/good-1.0.0.tgz", 1, false}, // only too young, perhaps
+		{"https://files.test/packages/aa/bad-1.0.zip", -1, true},
+		{"https://elsewhere.test/x", 1, false},
+		{"https://posted.test/x", 1, false}, // it may be the answer to a POST
+	} {
+		if got := w.server.Refuses(mustTarget(t, row.target), row.size); got != row.want {
+			t.Errorf("%s of %d bytes is refused: %t, want %t", row.target, row.size, got, row.want)
+		}
+	}
+}
+
+func mustTarget(t *testing.T, raw string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 // TestIndexIsNoAnswerToASwitch: a 200 to an extended CONNECT would say that the origin

@@ -75,6 +75,7 @@ type exchange struct {
 	pending  *count // of the listener
 	offline  bool   // upstream is not to be asked
 	stored   bool   // what was sent is in the store
+	own      bool   // it is larder's own
 	ended    bool
 	stack    []byte // of a panic
 	level    slog.Level
@@ -83,6 +84,8 @@ type exchange struct {
 	target   *url.URL // what URL is made of, once somebody wants it
 	who      policy.Client
 	registry policy.Registry
+	hidden   int          // versions or files that an index was served without
+	added    int          // wheels that were added to it
 	waived   *policy.Rule // that would have refused, in mode report or open
 }
 
@@ -189,8 +192,8 @@ func (x *exchange) end() {
 // tellFetched tells of a file of PyPI that a client got whole.
 func (x *exchange) tellFetched() {
 	fetched := x.server.options.Fetched
-	if x.registry == policy.PyPI && fetched != nil && x.Status == http.StatusOK && x.Method == http.MethodGet && x.Err == "" && x.target != nil {
-		fetched(x.target)
+	if x.registry == policy.PyPI && fetched != nil && !x.own && x.Status == http.StatusOK && x.Method == http.MethodGet && x.Err == "" && x.target != nil {
+		fetched(x.target, x.Bytes)
 	}
 }
 
@@ -229,6 +232,12 @@ func (x *exchange) log() {
 	}
 	if x.Rule != "" {
 		attrs = append(attrs, slog.String("policy", x.Rule))
+	}
+	if x.hidden > 0 {
+		attrs = append(attrs, slog.Int("hidden", x.hidden))
+	}
+	if x.added > 0 {
+		attrs = append(attrs, slog.Int("added", x.added))
 	}
 	if x.Reported != "" {
 		attrs = append(attrs, slog.String("would_deny", x.Reported))

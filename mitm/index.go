@@ -178,6 +178,7 @@ func (s *Server) fetchIndex(w http.ResponseWriter, q *indexRequest) indexed {
 	}
 	defer s.indexes.rendering.Release(1)
 	got.rendering, got.err = s.render(q, src)
+	s.metrics.rendered(got.err)
 	return got
 }
 
@@ -282,6 +283,7 @@ func (s *Server) writeIndex(w http.ResponseWriter, r *http.Request, got *indexed
 	h["Content-Type"] = []string{got.rendering.Media}
 	h["Etag"] = []string{etag}
 	h["Vary"] = []string{"Accept, Accept-Encoding"}
+	x.hidden, x.added = got.rendering.Hidden, got.rendering.Added
 	x.Status, x.SHA256, x.Bytes, x.CacheBytes = got.rendering.Status, got.rendering.SHA256, 0, 0
 	if rule.response != nil && got.stored {
 		w = &modifyingWriter{ResponseWriter: w, request: r, modifier: rule.response}

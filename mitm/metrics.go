@@ -2,10 +2,12 @@ package mitm
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -20,6 +22,7 @@ type metrics struct {
 	distrust    *prometheus.CounterVec
 	bypasses    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
+	renderings  *prometheus.CounterVec
 	bodies      *prometheus.CounterVec
 }
 
@@ -80,6 +83,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "larder_mitm_denials_total",
 			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
 		}, []string{"rule", "mode"}),
+		renderings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_indexes_total",
+			Help: "Package indexes that were written anew for curation or wheels, by result: rendered, refused (nothing of it may be had) or failed. One that is in memory is not counted.",
+		}, result),
 	}
 	m.bodies = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "larder_mitm_request_bodies_total",
@@ -96,12 +103,25 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.bypasses, m.denials, m.bodies,
+		m.renderings,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// rendered counts an index that was written anew, or could not be.
+func (m *metrics) rendered(err error) {
+	result := "rendered"
+	if err != nil {
+		result = "failed"
+		if _, refused := errors.AsType[*curation.Refusal](err); refused {
+			result = "refused"
+		}
+	}
+	m.renderings.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) ended(x *exchange) {

@@ -99,7 +99,7 @@ type Options struct {
 	Wheels Wheels
 	// Fetched is told of every file that a client got whole under a rule with registry
 	// pypi, before the exchange ends: it must be quick. nil: nobody is.
-	Fetched func(target *url.URL)
+	Fetched func(target *url.URL, bytes int64)
 	// Logger gets one record per request or tunnel at its end, and failures.
 	// nil: none.
 	Logger *slog.Logger

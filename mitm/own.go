@@ -22,7 +22,7 @@ func (s *Server) ServeOwn(w http.ResponseWriter, r *http.Request) (stored bool) 
 	defer s.active.leave()
 	x := s.begin(nil, r.Method, "")
 	defer x.finish()
-	x.Client = r.RemoteAddr
+	x.Client, x.own = r.RemoteAddr, true
 	x.target = r.URL
 	s.answer(w, r, r.URL, s.rules.Load(), x)
 	return x.stored

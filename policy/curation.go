@@ -148,7 +148,7 @@ func (v Verdict) Reason() string {
 	case v.By == nil:
 		return ""
 	case v.AgeUnknown:
-		return fmt.Sprintf("the index does not say when it was published, and by curation %q it must be %s old", v.By.Name, duration(v.By.YoungerThan))
+		return fmt.Sprintf("no index says when it was published, and by curation %q it must be %s old", v.By.Name, duration(v.By.YoungerThan))
 	case !v.Until.IsZero():
 		return fmt.Sprintf("it is in quarantine until %s by curation %q", v.Until.UTC().Format(time.RFC3339), v.By.Name)
 	}
@@ -221,23 +221,47 @@ func (c *Curation) isFor(r Registry) bool {
 	return len(c.Registry) == 0 || slices.Contains(c.Registry, r)
 }
 
+// VersionMatters reports whether it depends on their version, and not on their age
+// alone, which versions of a package may be had.
+func (p *Policy) VersionMatters(r Registry, name string) bool {
+	q := Package{Registry: r, Name: name}.query()
+	for _, c := range p.settings.Curation {
+		switch named, all := c.named(&q); {
+		case !named:
+		case !all:
+			return true
+		case c.YoungerThan == 0 && (c.Action == CurationAllow || c.Mode == Enforce):
+			return false
+		}
+	}
+	return false
+}
+
 // query is a Package with its name and version in the form that entries compare.
 type query struct {
 	Package
 	name string
-	pypi pypi.Version
-	npm  npm.Version
+	// The version is parsed when the first range asks for it, which few do.
+	parsed bool
+	pypi   pypi.Version
+	npm    npm.Version
 }
 
 func (p Package) query() query {
-	q := query{Package: p, name: normalName(p.Registry, p.Name)}
-	switch p.Registry {
-	case PyPI:
-		q.pypi, _ = pypi.ParseVersion(p.Version)
-	case NPM:
-		q.npm, _ = npm.ParseVersion(p.Version)
+	return query{Package: p, name: normalName(p.Registry, p.Name)}
+}
+
+func (q *query) parse() {
+	if q.parsed {
+		return
 	}
-	return q
+	q.parsed = true
+	switch q.Registry {
+	case PyPI:
+		q.pypi, _ = pypi.ParseVersion(q.Version)
+	case NPM:
+		q.npm, _ = npm.ParseVersion(q.Version)
+	}
 }
 
 // normalName is the spelling of a name by which all that name one package are equal.
@@ -324,6 +348,10 @@ type versionRange struct {
 func (r *versionRange) everything() bool { return r.pypi == nil && r.npm == nil }
 
 func (r *versionRange) has(q *query) bool {
+	if r.everything() {
+		return true
+	}
+	q.parse()
 	switch {
 	case r.pypi != nil:
 		return r.pypi.Has(q.pypi)
@@ -417,3 +445,47 @@ func (p *Policy) IndexHosts(r Registry, host string) []string {
 
 // OverlaysWheels reports whether the operator's wheels are added to indexes.
 func (p *Policy) OverlaysWheels() bool { return p.settings.Wheels.Overlay }
+
+// Concerning lists the entries that may decide about versions of a package, in their
+// order: up to the first that decides about all of them.
+func (p *Policy) Concerning(r Registry, name string) []*Curation {
+	q := Package{Registry: r, Name: name}.query()
+	var of []*Curation
+	for _, c := range p.settings.Curation {
+		named, all := c.named(&q)
+		if !named {
+			continue
+		}
+		of = append(of, c)
+		if all && c.YoungerThan == 0 && (c.Action == CurationAllow || c.Mode == Enforce) {
+			break
+		}
+	}
+	return of
+}
+
+// Words says what the entry does with versions of a package that it names.
+func (c *Curation) Words() string {
+	what := "all versions"
+	switch {
+	case !c.ranges.everything():
+		what = "versions " + c.Versions
+	case c.PackagesFile != "":
+		what = "the versions that " + c.PackagesFile + " lists"
+	}
+	if c.YoungerThan > 0 {
+		what += " that are younger than " + duration(c.YoungerThan)
+		if c.UnknownAge == UnknownAgeDeny {
+			what += ", or of unknown age"
+		}
+	}
+	verb := "denies"
+	switch {
+	case c.Action == CurationAllow:
+		verb = "allows"
+	case c.Mode != Enforce:
+		verb = "would deny"
+		what += fmt.Sprintf(" (its mode is %s)", c.Mode)
+	}
+	return fmt.Sprintf("curation %q at %s %s %s", c.Name, c.Position, verb, what)
+}

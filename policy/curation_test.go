@@ -79,7 +79,7 @@ func TestCurate(t *testing.T) {
 		{
 			"what has no age is taken for young",
 			Package{PyPI, "six", "1.0", time.Time{}},
-			"quarantine", `the index does not say when it was published, and by curation "quarantine" it must be 3d old`, "",
+			"quarantine", `no index says when it was published, and by curation "quarantine" it must be 3d old`, "",
 		},
 		{
 			"a longer quarantine holds besides",

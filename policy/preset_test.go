@@ -82,6 +82,28 @@ func checkShape(t *testing.T, p *Policy, preset string, s shapes.Shape) string {
 	return rule
 }
 
+// TestPresetsAddNothingToOtherHosts bounds what a request costs to decide about: the
+// rules that name its host, however many presets there are.
+func TestPresetsAddNothingToOtherHosts(t *testing.T) {
+	p, err := Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = 24
+	for _, preset := range mustPresets(t) {
+		for _, s := range shapesOf(t, preset.Name) {
+			rules, globs := 0, len(p.index.candidates(mustURL(t, s.URL).Hostname()))
+			p.index.first(normalizeHost(mustURL(t, s.URL).Hostname()), func(*Rule) bool { rules++; return false })
+			if rules > most || globs > 4*most {
+				t.Errorf("%v: %d rules of its host, %d patterns of its domain are looked at", s, rules, globs)
+			}
+		}
+	}
+	if n := len(p.index.candidates("a.unknown.example")); n > 0 {
+		t.Errorf("%d patterns are looked at for a host of no preset", n)
+	}
+}
+
 // bodyOf is the kind of body that a shape names.
 func bodyOf(t *testing.T, s shapes.Shape) RequestBody {
 	t.Helper()
@@ -156,7 +178,7 @@ func boundedHosts(t *testing.T, p Preset) {
 // sharedHosts are hosts of which a preset names some paths only: what is beside them
 // belongs to other presets, or is nobody's business.
 var sharedHosts = []string{
-	"github.com", "gitlab.com", "dl.google.com", "{maven,dl}.google.com", "*.github.io", "googlechromelabs.github.io",
+	"github.com", "gitlab.com", "dl.google.com", "*.github.io", "googlechromelabs.github.io",
 	"{,chromedriver.}storage.googleapis.com", "storage.googleapis.com",
 }
 

@@ -47,6 +47,15 @@ func loadPolicy(flag string) (loadedPolicy, error) {
 	return loadedPolicy{Policy: p, file: file, digest: digestOf(text, p)}, nil
 }
 
+// loaded is a policy that was read from a file a moment ago.
+func loaded(p *policy.Policy, file string) loadedPolicy {
+	l := loadedPolicy{Policy: p, file: file}
+	if text, err := os.ReadFile(file); err == nil && file != "" {
+		l.digest = digestOf(text, p)
+	}
+	return l
+}
+
 // digestOf stands for a configuration with the lists that it names.
 func digestOf(text []byte, p *policy.Policy) [sha256.Size]byte {
 	h := sha256.New()

@@ -42,7 +42,7 @@ func newDaemon() *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVar(&f.config, "config", "", "configuration `file`")
 	fl.StringVar(&f.state, "state", "", "state `folder`")
-	fl.DurationVar(&f.idle, "idle", 10*time.Minute, "how long to stay without work")
+	fl.DurationVar(&f.idle, "idle", defaultIdle, "how long to stay without work")
 	f.log.register(fl)
 	return cmd
 }
@@ -108,6 +108,7 @@ func runDaemon(ctx context.Context, f daemonFlags) error {
 			if err != nil {
 				return nil, err
 			}
+			n.sweeper.begin(p)
 			callers, err := certs.OpenCallers(paths.Trust(), n.ca.RootPEM())
 			if err != nil {
 				return nil, errors.Join(err, n.close())
@@ -143,6 +144,7 @@ func (b *backgroundProxy) API() http.Handler {
 		Checks:   []admin.Check{b.node.storeCheck()},
 		Store:    storeUsage{b.node},
 		StoreAPI: b.node.storeAPI(),
+		Wheels:   b.node.wheelAPI(),
 		Doctor:   diagnoses{b.node.doctor},
 		Logger:   b.node.logger,
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"larder/kit"
 	"larder/mitm"
 	"larder/policy"
+	"larder/wheels"
 )
 
 // node is one larder, joined from its packages: what "serve" runs in the
@@ -37,6 +39,9 @@ type node struct {
 	doctor   *doctor.Book
 	proxy    *mitm.Server
 	kit      *kit.Kit
+	wheels   *wheels.Store
+	counter  *wheels.Counter
+	sweeper  *sweeper
 	auth     *auth.Authenticator // the last that was read; nil: none yet
 	logger   *slog.Logger
 	options  nodeOptions
@@ -88,7 +93,8 @@ func openNode(paths daemon.Paths, p *policy.Policy, logger *slog.Logger, o nodeO
 	if err := n.openCache(); err != nil {
 		return n, err
 	}
-	n.closers = append(n.closers, n.tend())
+	n.sweeper = newSweeper(n)
+	n.closers = append(n.closers, n.tend(), n.sweeper)
 	return n, nil
 }
 
@@ -150,6 +156,9 @@ func (n *node) openCache() error {
 	if err := n.openKit(settings); err != nil {
 		return err
 	}
+	if err := n.openWheels(settings); err != nil {
+		return err
+	}
 	n.proxy, err = mitm.New(mitm.Options{
 		Distrust:     distrusts{n.doctor},
 		Origin:       selfAnswers{n.kit, n.doctorPage(ownName(settings))},
@@ -159,6 +168,8 @@ func (n *node) openCache() error {
 		Certificates: n.ca,
 		Cache:        n.cache,
 		Upstream:     n.upstream,
+		Wheels:       n.wheels,
+		Fetched:      n.counter.Note,
 		Logger:       n.logger,
 		Registerer:   n.registry,
 
@@ -169,6 +180,19 @@ func (n *node) openCache() error {
 		return fmt.Errorf("prepare the proxy: %w", err)
 	}
 	return n.setTicketKeys(time.Now())
+}
+
+// openWheels opens what "larder wheels" keeps.
+func (n *node) openWheels(settings policy.Settings) error {
+	folder := filepath.Join(n.paths.State, "wheels")
+	store, err := wheels.Open(folder, settings.Wheels.MaxSize, n.logger)
+	if err != nil {
+		return err
+	}
+	n.wheels = store
+	n.counter = wheels.OpenCounter(filepath.Join(folder, "wanted.json"), n.logger)
+	n.closers = append(n.closers, n.wheels, n.counter)
+	return nil
 }
 
 // newUpstream makes the way to the origins out of the settings.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -45,7 +46,14 @@ func newPolicyExplain() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(p.ExplainBody(client, args[0], target, kind).String(), "\n"))
+			e := p.ExplainBody(client, args[0], target, kind)
+			text := strings.TrimRight(e.String(), "\n")
+			if rule := e.Request.Rule; rule != nil && e.Connect.Action != policy.Tunnel {
+				for _, line := range curation.Explain(p.Policy, rule.Registry, target) {
+					text += "\n  " + line
+				}
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
 		},
 	}

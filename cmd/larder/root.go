@@ -32,6 +32,7 @@ through untouched.
 		newEnv(),
 		newCA(),
 		newStore(),
+		newWheels(),
 		newDoctor(),
 		newPolicy(),
 		newAuth(),

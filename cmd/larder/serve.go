@@ -88,6 +88,7 @@ func (s *server) adminHandler(token string) http.Handler {
 		},
 		Store:    storeUsage{s.node},
 		StoreAPI: s.node.storeAPI(),
+		Wheels:   s.node.wheelAPI(),
 		Token:    token,
 		Doctor:   diagnoses{s.node.doctor},
 		Capturer: capturer{s.node},
@@ -169,6 +170,7 @@ func (s *server) open(ctx context.Context) error {
 		s.node.upstream.Refuse(s.admin.Addr())
 	}
 	s.reload = admin.NewReload(s.readPolicy, s.node.registry)
+	s.node.sweeper.begin(p)
 	return nil
 }
 

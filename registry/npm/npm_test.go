@@ -157,7 +157,7 @@ func TestParsePath(t *testing.T) {
 		"/@s/foo/-/foo-1.0.0-rc.1.tgz":  {Page: Tarball, Name: "@s/foo", Version: "1.0.0-rc.1"},
 		"/@s/foo/-/@s/foo-1.0.0.tgz":    {Page: Tarball, Name: "@s/foo", Version: "1.0.0"},
 		"/f%6fo/-/foo-1.0.0.tgz":        {Page: Tarball, Name: "foo", Version: "1.0.0"},
-		"/foo/-/bar-1.0.0.tgz":          {},
+		"/foo/-/bar-1.0.0.tgz":          {Page: Tarball, Name: "foo"},
 		"/-/package/foo/dist-tags":      {Page: DistTags, Name: "foo"},
 		"/-/package/@s%2ffoo/dist-tags": {Page: DistTags, Name: "@s/foo"},
 		"/-/whoami":                     {},

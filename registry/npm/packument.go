@@ -199,6 +199,14 @@ func (p *Packument) Tags() iter.Seq2[string, string] {
 	}
 }
 
+// TagsJSON writes the dist-tags alone.
+func (p *Packument) TagsJSON() []byte {
+	if p.tags == nil {
+		return []byte("{}")
+	}
+	return p.tags.Value()
+}
+
 // JSON writes the document.
 func (p *Packument) JSON() []byte {
 	for _, part := range [...]struct {

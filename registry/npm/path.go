@@ -13,7 +13,7 @@ const (
 	Other        Page = iota
 	PackumentDoc      // /NAME
 	ManifestDoc       // /NAME/VERSION or /NAME/TAG
-	Tarball           // /NAME/-/FILE.tgz
+	Tarball           // /NAME/-/FILE
 	DistTags          // /-/package/NAME/dist-tags
 )
 
@@ -22,7 +22,8 @@ type Path struct {
 	Page Page
 	// Name is the package's, with its scope.
 	Name string
-	// Version is what the path says, which for a ManifestDoc may be a tag.
+	// Version is what the path says, which for a ManifestDoc may be a tag, and for a
+	// Tarball is "" where its file has a name of another kind.
 	Version string
 	// Prefix is what comes before the name, with a slash at its end.
 	Prefix string
@@ -89,11 +90,7 @@ func parseBelow(escaped, prefix string) Path {
 	case rest == "":
 		p.Page = PackumentDoc
 	case strings.HasPrefix(rest, "-/"):
-		version, ok := tarballVersion(name, rest[len("-/"):])
-		if !ok {
-			return Path{}
-		}
-		p.Page, p.Version = Tarball, version
+		p.Page, p.Version = Tarball, tarballVersion(name, rest[len("-/"):])
 	case !strings.Contains(rest, "/"):
 		p.Page, p.Version = ManifestDoc, rest
 	default:
@@ -114,19 +111,19 @@ func cutName(path string) (name, rest string, ok bool) {
 }
 
 // tarballVersion reads NAME-VERSION.tgz, where NAME is without its scope or, in some
-// registries, with it.
-func tarballVersion(name, file string) (string, bool) {
+// registries, with it; "" where the file is named otherwise.
+func tarballVersion(name, file string) string {
 	file, ok := strings.CutSuffix(file, ".tgz")
 	if !ok {
-		return "", false
+		return ""
 	}
 	base := name[strings.LastIndexByte(name, '/')+1:]
 	for _, before := range [...]string{name + "-", base + "-"} {
-		if version, ok := strings.CutPrefix(file, before); ok && version != "" && !strings.Contains(version, "/") {
-			return version, true
+		if version, ok := strings.CutPrefix(file, before); ok && !strings.Contains(version, "/") {
+			return version
 		}
 	}
-	return "", false
+	return ""
 }
 
 // ValidName reports whether a package can have this name: what is safe in a URL and

@@ -81,22 +81,31 @@ func (f File) Version(project string) Version {
 // that have no file any more.
 func (p *Project) Keep(keep func(*File) bool) {
 	kept := make([]File, 0, len(p.Files))
-	left, gone := map[string]bool{}, map[string]bool{}
+	var dropped []File
 	for i := range p.Files {
-		f := &p.Files[i]
-		version := f.Version(p.Name).String()
-		if keep(f) {
-			left[version] = true
-			kept = append(kept, *f)
+		if f := p.Files[i]; keep(&p.Files[i]) {
+			kept = append(kept, f)
 		} else {
-			gone[version] = true
+			dropped = append(dropped, f)
 		}
 	}
 	p.Files = kept
+	if len(dropped) == 0 || p.object == nil {
+		return
+	}
+	left, gone := p.versionsOf(kept), p.versionsOf(dropped)
 	p.keepVersions(func(text string) bool {
 		v, err := ParseVersion(text)
 		return err != nil || left[v.String()] || !gone[v.String()]
 	})
+}
+
+func (p *Project) versionsOf(files []File) map[string]bool {
+	all := make(map[string]bool)
+	for i := range files {
+		all[files[i].Version(p.Name).String()] = true
+	}
+	return all
 }
 
 // keepVersions drops from "versions" (PEP 700).

@@ -37,6 +37,15 @@ type Package struct {
 	Version  string
 	Requires []string // names of packages of the same registry, any version
 	Payload  int      // bytes of incompressible ballast inside the archive
+	// Sdist has PyPI offer a source distribution in place of a wheel. It is built
+	// without anything but Python.
+	Sdist bool
+	// Hangs has a source distribution never be built.
+	Hangs bool
+	// Uploaded is when it was, if the index says so; zero: it does not.
+	Uploaded time.Time
+	// Yanked is why it was withdrawn from PyPI; "": it was not.
+	Yanked string
 }
 
 // file is one response of a registry that serves fixed bytes.
