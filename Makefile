@@ -3,7 +3,7 @@ GO       ?= go
 BIN      ?= larder
 E2E_TIME ?= 20m
 
-.PHONY: help build test unit lint e2e bench live conformance docs fuzz soak cover clean
+.PHONY: help build test unit lint e2e bench live conformance matrix docs fuzz soak cover clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z0-9]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,9 +34,14 @@ conformance: build ## the public HTTP caching tests, both as http proxy and thro
 live: ## the same clients against the real registries this machine reaches
 	LARDER_LIVE=1 $(GO) test -count=1 -v -timeout $(E2E_TIME) -run '^TestLive' ./tests/...
 
+matrix: ## try every client that is installed here, and write the table in docs/clients.md
+	LARDER_MATRIX=$(CURDIR)/docs/clients.md $(GO) test -count=1 -timeout $(E2E_TIME) -run '^TestMatrix$$' ./tests
+
 docs: build ## write what docs/ takes from the program
 	@{ sed '/^```yaml$$/q' docs/configuration.md; ./$(BIN) config print; sed -n '/^```yaml$$/,$$p' docs/configuration.md | sed -n '/^```$$/,$$p'; } > docs/configuration.md.new
 	@mv docs/configuration.md.new docs/configuration.md
+	@{ sed '/^<!-- larder policy presets/q' docs/ecosystems.md; ./$(BIN) policy presets --markdown; sed -n '/^<!-- end -->/,$$p' docs/ecosystems.md; } > docs/ecosystems.md.new
+	@mv docs/ecosystems.md.new docs/ecosystems.md
 
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME each

@@ -37,7 +37,7 @@ func (e *RefusedError) Error() string { return e.Text }
 // Hint says what to do, "" if the server does not know either.
 func (e *RefusedError) Hint() string { return e.hint }
 
-// Client calls the store API of a running larder. It is safe for concurrent use.
+// Client calls the store API and the doctor of a running larder. It is safe for concurrent use.
 type Client struct {
 	base  string
 	token string
@@ -90,6 +90,26 @@ func (c *idleConn) Read(p []byte) (int, error) {
 func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	var st Stats
 	return st, c.object(ctx, "/api/v1/stats", nil, &st)
+}
+
+// Findings asks which clients do not trust larder, newest first.
+func (c *Client) Findings(ctx context.Context) ([]Finding, error) {
+	var d Diagnosis
+	return d.Findings, c.object(ctx, "/api/v1/doctor", nil, &d)
+}
+
+// ClearFindings forgets them and says how many there were.
+func (c *Client) ClearFindings(ctx context.Context) (int, error) {
+	body, err := c.call(ctx, http.MethodDelete, "/api/v1/doctor", nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	var done Cleared
+	if err := json.NewDecoder(body).Decode(&done); err != nil {
+		return 0, cutShort(ctx, err)
+	}
+	return done.Cleared, nil
 }
 
 // List yields the stored responses that a pattern matches; "": all.

@@ -10,6 +10,8 @@
 //	GET  /api/v1/stats   what the page shows, as JSON
 //	POST /-/reload       reads the policy again; 500 with the errors as text
 //
+//	GET  /api/v1/doctor  clients that do not trust larder, a Diagnosis; DELETE forgets
+//
 // Below /api/v1/store it looks at the store and changes it. Lists are NDJSON, one
 // value per line, without their end where something failed; calls that take time
 // answer with a line per Event, of which the last has done or error:
@@ -23,12 +25,20 @@
 //	POST   warm?jobs=N          WarmItem per line in, Event of Warmed and WarmResult out
 //	POST   fetch                a WarmItem in, the response that the proxy gives out
 //
+// Below /api/v1/wheels are the wheels of the operator's own, as JSON:
+//
+//	GET    wheels               Wheel of each
+//	POST   wheels?file=NAME     a wheel in, Wheel out; source=WheelSource as JSON
+//	DELETE wheels?match=GLOB    Wheel of each that went; GLOB is one of path.Match
+//	GET    wheels/wanted        WantedSource of each source distribution fetched
+//
 // Errors are JSON: {"error":{"text":"…","hint":"…"}}. GLOB is a Glob.
 //
 // Who reaches the listener may read health, metrics and statistics, and reload; by
-// default it is on the loopback address. The store API can remove and poison what
-// all clients get, and shows URLs whole, so over TCP it asks for a token that is
-// only in the state folder. Web pages in an operator's browser are kept out by two
-// checks: of the Host, since a page can have its own name resolve to this address
-// (DNS rebinding), and of the origin of what is not a GET (http.CrossOriginProtection).
+// default it is on the loopback address. The doctor says who fetches from where. The
+// store API can remove and poison what all clients get, and shows URLs whole. So over
+// TCP both ask for a token that is only in the state folder. Web pages in an operator's
+// browser are kept out by two checks: of the Host, since a page can have its own name
+// resolve to this address (DNS rebinding), and of the origin of what is not a GET
+// (http.CrossOriginProtection).
 package admin

@@ -60,10 +60,17 @@ type Options struct {
 	Store Store
 	// StoreAPI behind /api/v1/store.
 	StoreAPI StoreAPI
+	// Wheels behind /api/v1/wheels, which asks for the token too; nil: 404.
+	Wheels WheelAPI
 	// Token that the store API asks for as "Authorization: Bearer"; it can read,
 	// change and poison what is stored. "": none, for a listener that only its owner
 	// reaches, such as a Unix socket in a private folder.
 	Token string
+	// Ledger behind /api/v1/ledger, which asks for the token too; nil: 404.
+	Ledger Ledger
+	// Doctor behind /api/v1/doctor, which asks for the token too: it says who fetches
+	// from where. nil: 404.
+	Doctor Doctor
 	// Capturer behind GET /api/v1/har, which asks for the token too; nil: 404.
 	Capturer Capturer
 	// Reloader behind POST /-/reload; nil: 404.
@@ -104,10 +111,16 @@ func New(o Options) http.Handler {
 	if o.Reloader != nil {
 		mux.HandleFunc("POST /-/reload", h.reload)
 	}
+	if o.Doctor != nil {
+		mux.Handle("GET /api/v1/doctor", withToken(o.Token, http.HandlerFunc(h.diagnose)))
+		mux.Handle("DELETE /api/v1/doctor", withToken(o.Token, http.HandlerFunc(h.clearFindings)))
+	}
 	if o.Capturer != nil {
 		mux.Handle("GET /api/v1/har", withToken(o.Token, http.HandlerFunc(h.capture)))
 	}
 	(&storeHandler{api: o.StoreAPI}).routes(mux, o.Token)
+	(&ledgerHandler{o.Ledger}).routes(mux, o.Token)
+	(&wheelHandler{api: o.Wheels}).routes(mux, o.Token)
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return &root{
 		Handler: checkHost(allowedHosts(o.Hosts), withHeaders(protected)),

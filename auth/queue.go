@@ -37,8 +37,15 @@ func newQueue() *queue {
 }
 
 // enter waits for its turn, which leave ends. Where too many wait, or it would last
-// too long, the error is ErrBusy.
+// too long, the error is ErrBusy. Who finds a free turn does not count among those who
+// wait, and overtakes nobody: a turn that ends goes to who waits, and is not free.
 func (q *queue) enter(ctx context.Context, client netip.Addr) (leave func(), err error) {
+	leave = func() { <-q.running }
+	select {
+	case q.running <- struct{}{}:
+		return leave, nil
+	default:
+	}
 	if !q.join(client) {
 		return nil, ErrBusy
 	}
@@ -47,7 +54,7 @@ func (q *queue) enter(ctx context.Context, client netip.Addr) (leave func(), err
 	defer cancel()
 	select {
 	case q.running <- struct{}{}:
-		return func() { <-q.running }, nil
+		return leave, nil
 	case <-ctx.Done():
 		return nil, ErrBusy
 	}

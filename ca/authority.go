@@ -44,6 +44,11 @@ type Options struct {
 	// no constraint; a list that is empty but not nil permits nothing.
 	PermittedDNS []string
 
+	// WishedDNS are names of the same kind that the intermediate is to be constrained
+	// to as well where that can be had: whoever has no more than PermittedDNS serves,
+	// and leaves for the rest are refused. They mean nothing if PermittedDNS is nil.
+	WishedDNS []string
+
 	// PermittedIP are the addresses which the intermediate may sign for,
 	// besides those in PermittedDNS. They mean nothing if PermittedDNS is nil.
 	PermittedIP []netip.Prefix
@@ -91,6 +96,7 @@ type Signer interface {
 type Authority struct {
 	dir         string
 	permittedIP []netip.Prefix
+	wished      []string
 	lifetime    time.Duration
 	logger      *slog.Logger
 	metrics     *metrics
@@ -128,12 +134,16 @@ func Open(o Options) (*Authority, error) {
 		return nil, fmt.Errorf("open certificate authority: leaf lifetime %v, cache size %d and new names %d must not be negative", o.LeafLifetime, o.CacheSize, o.NewNames)
 	}
 	wanted, err := newConstraints(o.PermittedDNS, o.PermittedIP)
+	if err == nil {
+		_, err = wanted.and(o.WishedDNS)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
 	a := &Authority{
 		dir:         o.Dir,
 		permittedIP: o.PermittedIP,
+		wished:      o.WishedDNS,
 		lifetime:    cmp.Or(o.LeafLifetime, defaultLeafLifetime),
 		logger:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
 		leaves:      newLeafCache(cmp.Or(o.CacheSize, defaultCacheSize)),

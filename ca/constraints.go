@@ -57,6 +57,20 @@ func newConstraints(dns []string, ips []netip.Prefix) (constraints, error) {
 	return c, nil
 }
 
+// and returns constraints that allow more names.
+func (c constraints) and(dns []string) (constraints, error) {
+	if c.unbounded || len(dns) == 0 {
+		return c, nil
+	}
+	more, err := newConstraints(dns, c.ips)
+	if err != nil {
+		return constraints{}, err
+	}
+	more.dns = append(more.dns, c.dns...)
+	more.minimise()
+	return more, nil
+}
+
 func parsePrefix(s string) (netip.Prefix, bool) {
 	if prefix, err := netip.ParsePrefix(s); err == nil && !prefix.Addr().Is4In6() {
 		return prefix.Masked(), true

@@ -35,7 +35,7 @@ func openFolder(path string) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeFolder(path); err != nil {
+	if err := MakeFolder(path); err != nil {
 		return nil, &FileError{path, "cannot be made", writeRemedy(path), err}
 	}
 	root, err := os.OpenRoot(path)
@@ -47,27 +47,23 @@ func openFolder(path string) (*folder, error) {
 		f.close()
 		return nil, err
 	}
-	if f.lock, f.lockErr = lockFile(root, "lock"); errors.Is(f.lockErr, errLockHeld) {
+	if f.lock, f.lockErr = f.takeLock(); errors.Is(f.lockErr, errLockHeld) {
 		f.close()
 		return nil, &FileError{f.join("lock"), "is held by another process", "see who holds it: fuser -v " + f.join("lock"), f.lockErr}
 	}
 	return f, nil
 }
 
-// makeFolder makes the folder for its owner alone. Those above it are open:
-// beside it lie files that others shall read.
-func makeFolder(path string) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (f *folder) takeLock() (*os.File, error) {
+	lock, err := lockFile(f.root, "lock")
+	if err != nil {
+		return nil, err
 	}
-	parent := filepath.Dir(path)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return err
+	if err := f.own(lock); err != nil {
+		lock.Close()
+		return nil, err
 	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(parent)
+	return lock, nil
 }
 
 func (f *folder) close() {
@@ -261,7 +257,7 @@ func (f *folder) write(name string, data []byte, mode fs.FileMode) (err error) {
 		return err
 	}
 	_, err = file.Write(data)
-	return errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
+	return errors.Join(err, file.Chmod(mode), f.own(file), file.Sync(), file.Close())
 }
 
 // replace puts one file of this content into the place of an older one.

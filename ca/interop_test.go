@@ -16,10 +16,14 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// tool returns the path of a program of others, or skips the test.
+// tool returns the path of a program of others, or skips the test; where all are
+// promised to be there (.ci/run) it fails it.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	if err != nil && os.Getenv("LARDER_REQUIRE_CLIENTS") != "" {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip(err)
 	}
@@ -169,6 +173,7 @@ func TestZlint(t *testing.T) {
 		"root":         a.Root().Raw,
 		"intermediate": a.Issuing().Raw,
 		"leaf":         leaf(t, a, "files.example.org").Leaf.Raw,
+		"address leaf": leaf(t, open(t, Options{PermittedDNS: []string{"example.org", "10.0.0.0/8"}}), "10.1.2.3").Leaf.Raw,
 		"IDN leaf":     leaf(t, a, "bücher.example").Leaf.Raw,
 	} {
 		cert, err := zx509.ParseCertificate(der)

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-
-	"github.com/cloudflare/cfssl/helpers"
 )
 
 // A Keeper does to an authority's folder what its operator asks for: the root's
@@ -27,6 +25,10 @@ type Keeper struct {
 	// Passphrase opens a root key that is encrypted, and encrypts those that
 	// are made. Nil means that there is none.
 	Passphrase func() ([]byte, error)
+
+	// Bounded refuses a certificate from elsewhere that no name constraint bounds,
+	// neither its own nor one above it.
+	Bounded bool
 
 	// rounds is how often a passphrase is hashed, 0 for sealRounds: tests have
 	// nothing to keep from anybody.
@@ -72,11 +74,6 @@ func (k Keeper) Init() (Status, error) {
 	return k.begin("make a certificate authority", createRoot)
 }
 
-// ImportRoot begins an authority with a root made elsewhere, and its key.
-func (k Keeper) ImportRoot(certPEM, keyPEM []byte) (Status, error) {
-	return k.begin("import a root", func(f *folder) error { return f.importRoot(certPEM, keyPEM) })
-}
-
 // begin does something to a folder that has no authority yet.
 func (k Keeper) begin(what string, do func(*folder) error) (Status, error) {
 	silence()
@@ -98,52 +95,20 @@ func (k Keeper) begin(what string, do func(*folder) error) (Status, error) {
 	return f.status()
 }
 
-func (f *folder) importRoot(certPEM, keyPEM []byte) error {
-	const path, remedy = "the root", "export the root alone, in PEM; a certificate that another authority signed is no root: use larder ca init --csr"
-	cert, err := parseCertificate(certPEM)
-	if err != nil {
-		return &FileError{path, "is damaged", remedy, err}
-	}
-	if err := checkRoot(cert, path, remedy, f.path); err != nil {
-		return err
-	}
-	if cert.MaxPathLenZero {
-		return &FileError{path, "allows no intermediate below it (path length 0)", "make another root for larder", nil}
-	}
-	if !isSealed(keyPEM) {
-		key, err := helpers.ParsePrivateKeyPEM(keyPEM)
+// Renew makes a new intermediate for the names, which are as in Options, whether
+// it is due or not.
+func (k Keeper) Renew(dns []string, ips []netip.Prefix) (Status, error) {
+	return k.change("renew the intermediate certificate", func(f *folder) error {
+		wanted, err := newConstraints(dns, ips)
 		if err != nil {
-			return &FileError{"the root key", "is damaged, or encrypted in a way of before PKCS #8", "convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW", nil}
+			return err
 		}
-		return f.storeRoot(pair{cert: cert, key: key})
-	}
-	root, err := f.unseal(pair{cert: cert, sealed: keyPEM}, "root.key")
-	if err != nil {
+		r, err := f.ownRoots()
+		if err == nil {
+			_, err = createIssuer(f, r, wanted)
+		}
 		return err
-	}
-	return f.storeRoot(root)
-}
-
-// storeRoot writes a root that was made elsewhere, its key encrypted if there is
-// a passphrase.
-func (f *folder) storeRoot(root pair) error {
-	if !matches(root.key, root.cert) {
-		return &FileError{"the root key", "is not that of the root", "name the key that belongs to the certificate", nil}
-	}
-	if err := checkKey(root.cert.PublicKey); err != nil {
-		return &FileError{"the root", "does not serve", "make another root for larder", err}
-	}
-	keyPEM, err := encodeKey(root.key)
-	if err == nil && f.passphrase != nil {
-		keyPEM, err = f.seal(root.key)
-	}
-	if err != nil {
-		return err
-	}
-	if err := f.record(KindRoot, "", root.cert); err != nil {
-		return err
-	}
-	return f.store("root", encodeCertificates(root.cert), keyPEM)
+	})
 }
 
 // Request returns a request for an intermediate of this node, to be signed where
@@ -182,10 +147,22 @@ func (k Keeper) Install(data []byte) (Status, error) {
 	if err := f.agrees(data); err != nil {
 		return Status{}, fmt.Errorf("%s: %w", what, err)
 	}
-	if _, err := f.install(data, func(*issuer) error { return nil }); err != nil {
+	if _, err := f.install(data, k.admits); err != nil {
 		return Status{}, fmt.Errorf("%s: %w", what, err)
 	}
 	return f.status()
+}
+
+// admits refuses an intermediate of which a thief could make certificates for any host.
+func (k Keeper) admits(i *issuer) error {
+	bounds := func(c *x509.Certificate) bool { return !constraintsOf(c).unbounded }
+	if !k.Bounded || slices.ContainsFunc(i.chain, bounds) {
+		return nil
+	}
+	return &FileError{
+		"the certificate", "has no name constraints: whoever steals its key can sign for any host, and the policy here opens some only",
+		"have it signed with the extensions of the request ('larder ca init --csr' asks for them; openssl: -copy_extensions copyall); to take it none the less: --unconstrained", nil,
+	}
 }
 
 // agrees refuses an answer from another root than the folder's own.
@@ -201,8 +178,9 @@ func (f *folder) agrees(data []byte) error {
 	if err != nil {
 		return err
 	}
+	f.keepOverlap(&b)
 	if !slices.ContainsFunc(b.certs, own.Equal) {
-		return &FileError{f.join("root.crt"), "is another root than that of the certificate", fmt.Sprintf("if clients are to trust the other from now on: mv %s %s.old", f.path, f.path), nil}
+		return &FileError{f.join("root.crt"), "is another root than that of the certificate", fmt.Sprintf("to have clients go over to the other while both are trusted: larder ca rotate --install FILE; without that: mv %s %s.old", f.path, f.path), nil}
 	}
 	return nil
 }

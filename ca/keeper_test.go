@@ -308,6 +308,16 @@ func TestInstallRefuses(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(k.Dir, nodeFile)); err == nil {
 		t.Error("what was refused is installed")
 	}
+	bounded := Keeper{Dir: k.Dir, Bounded: true}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(10), Subject: cert.Subject, NotBefore: time.Now().Add(-day), NotAfter: time.Now().Add(day),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	good := sign(t, template, company.below, cert.PublicKey, company.belowKey)
+	_, err = bounded.Install(encodeCertificates(good, company.below, company.root))
+	if problem, ok := errors.AsType[*FileError](err); !ok || !strings.Contains(problem.Remedy, "--unconstrained") {
+		t.Errorf("a certificate that is good for any host: %v", err)
+	}
 	own := open(t, Options{})
 	node, err := (Keeper{Dir: open(t, Options{}).dir}).IssueNode("n1", nil, nil, nil)
 	if err != nil {

@@ -78,6 +78,9 @@ func (f *folder) appendLine(line []byte) error {
 		}
 	}
 	if err == nil {
+		err = f.own(file)
+	}
+	if err == nil {
 		_, err = file.Write(append(line, '\n'))
 	}
 	err = errors.Join(err, file.Sync(), file.Close())

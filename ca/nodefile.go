@@ -193,20 +193,11 @@ func (f *folder) request(wanted constraints) ([]byte, error) {
 // install puts what a root has signed into use, with the key that waits if the
 // bundle has none, unless check has something against it.
 func (f *folder) install(data []byte, check func(*issuer) error) (*issuer, error) {
-	b, err := parseBundle(data)
+	b, err := f.answered(data)
 	if err != nil {
 		return nil, err
 	}
-	if b.key == nil {
-		if b.keyPEM, err = f.read(requestKey); errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.New("it holds no private key, and no request of this node waits for an answer")
-		} else if err != nil {
-			return nil, err
-		}
-		if b.key, _, err = f.loadKey(requestKey); err != nil {
-			return nil, err
-		}
-	}
+	f.keepOverlap(&b)
 	i, err := b.issuer()
 	if err == nil {
 		err = check(i)
@@ -214,13 +205,34 @@ func (f *folder) install(data []byte, check func(*issuer) error) (*issuer, error
 	if err != nil {
 		return nil, err
 	}
+	return i, f.use(b, i)
+}
+
+// answered reads what a root has signed, and adds the key that waits if it has
+// none.
+func (f *folder) answered(data []byte) (bundle, error) {
+	b, err := parseBundle(data)
+	if err != nil || b.key != nil {
+		return b, err
+	}
+	if b.keyPEM, err = f.read(requestKey); errors.Is(err, fs.ErrNotExist) {
+		return bundle{}, errors.New("it holds no private key, and no request of this node waits for an answer")
+	} else if err != nil {
+		return bundle{}, err
+	}
+	b.key, _, err = f.loadKey(requestKey)
+	return b, err
+}
+
+// use makes a bundle that was checked the node's.
+func (f *folder) use(b bundle, i *issuer) error {
 	if err := f.record(KindIntermediate, "", i.cert); err != nil {
-		return nil, err
+		return err
 	}
 	if err := f.replace(nodeFile, b.pem(), 0o600); err != nil {
-		return nil, err
+		return err
 	}
 	// The key of the request is in node.pem, and that of an intermediate of
 	// before serves nobody.
-	return i, f.remove(requestKey, "issuing.key", "issuing.crt")
+	return f.remove(requestKey, "issuing.key", "issuing.crt")
 }

@@ -136,7 +136,7 @@ func (f *folder) unseal(p pair, keyFile string) (pair, error) {
 	if f.passphrase == nil {
 		return pair{}, &FileError{
 			f.join(keyFile), "is encrypted, and its passphrase is needed",
-			"name the file that holds it with --passphrase-file", nil,
+			"name the file that holds it with --passphrase-file; for a larder that takes none: larder ca renew --passphrase-file FILE", nil,
 		}
 	}
 	passphrase, err := f.passphrase()

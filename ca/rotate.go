@@ -2,17 +2,14 @@ package ca
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"time"
 
-	"github.com/cloudflare/cfssl/config"
-	"github.com/cloudflare/cfssl/csr"
 	"github.com/cloudflare/cfssl/helpers"
-	"github.com/cloudflare/cfssl/signer"
-	"github.com/cloudflare/cfssl/signer/local"
 )
 
 // A rotation is three files beside root.crt and root.key, and its state is
@@ -84,43 +81,87 @@ func (f *folder) readCertificate(name string) (*x509.Certificate, error) {
 // folder on, the new root's intermediate signs, clients of either root are
 // served, and RootPEM has both.
 func (k Keeper) Rotate() (Status, error) {
-	return k.change("rotate the root", func(f *folder) error {
-		r, err := f.ownRoots()
+	return k.rotateTo(func(f *folder, _ *x509.Certificate) (pair, []byte, error) { return newRoot(f) })
+}
+
+// RotateTo is Rotate with a root made elsewhere as the new one, and its key.
+func (k Keeper) RotateTo(certPEM, keyPEM []byte) (Status, error) {
+	return k.rotateTo(func(f *folder, current *x509.Certificate) (pair, []byte, error) {
+		root, err := f.foreignRoot(certPEM, keyPEM)
+		if err == nil {
+			err = replaces(root.cert, current)
+		}
 		if err != nil {
-			return err
+			return pair{}, nil, err
 		}
-		if r.old == nil { // what an old root left that has expired
-			if err := f.remove(oldRoot+".crt", oldRoot+".key", crossFile); err != nil {
-				return err
-			}
-		} else {
-			return &FileError{
-				f.join(oldRoot + ".crt"), "is still trusted: a rotation is under way since " + overlapBegan(r.cross).UTC().Format(time.DateOnly),
-				"end it first: larder ca rotate --retire", nil,
-			}
-		}
-		keyFile, err := f.read("root.key")
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		current, err := f.unseal(r.current, "root.key")
+		keyPEM, err := f.keyFile(root.key)
 		if err != nil {
-			return err
+			return pair{}, nil, err
 		}
-		if current.key == nil {
-			return f.keyAbsent("the old root must sign the new one")
-		}
-		return f.rotate(current, keyFile)
+		return root, keyPEM, f.record(KindRoot, "", root.cert)
 	})
 }
 
-// rotate is Rotate with the old root's key at hand, and its file.
-func (f *folder) rotate(current pair, keyFile []byte) error {
-	renewed, keyPEM, err := newRoot(f)
-	if err != nil {
-		return err
+// replaces refuses a root that verifiers could mistake for the one before: they
+// look for issuers by name, and tell intermediates apart by who signed them.
+func replaces(renewed, current *x509.Certificate) error {
+	const remedy = "make another root, with a key and a name of its own"
+	switch {
+	case bytes.Equal(renewed.RawSubjectPublicKeyInfo, current.RawSubjectPublicKeyInfo):
+		return &FileError{"the root", "has the key of the present one: nothing would be rotated", remedy, nil}
+	case bytes.Equal(renewed.RawSubject, current.RawSubject):
+		return &FileError{"the root", "has the name of the present one", remedy, nil}
 	}
-	cross, err := crossSign(current, renewed)
+	return nil
+}
+
+// rotateTo begins a rotation to the root, and the file of its key, that renew
+// returns once everything else is known to be in order.
+func (k Keeper) rotateTo(renew func(f *folder, current *x509.Certificate) (pair, []byte, error)) (Status, error) {
+	return k.change("rotate the root", func(f *folder) error {
+		current, err := f.rotatable()
+		if err != nil {
+			return err
+		}
+		keyFile, err := f.read("root.key")
+		if err != nil {
+			return err
+		}
+		renewed, keyPEM, err := renew(f, current.cert)
+		if err != nil {
+			return err
+		}
+		return f.rotate(current, keyFile, renewed, keyPEM)
+	})
+}
+
+// rotatable returns the current root with its key, if no rotation is under way.
+func (f *folder) rotatable() (pair, error) {
+	r, err := f.ownRoots()
+	if err != nil {
+		return pair{}, err
+	}
+	if r.old != nil {
+		return pair{}, &FileError{
+			f.join(oldRoot + ".crt"), "is still trusted: a rotation is under way since " + overlapBegan(r.cross).UTC().Format(time.DateOnly),
+			"end it first: larder ca rotate --retire", nil,
+		}
+	}
+	// What an old root left that has expired.
+	if err := f.remove(oldRoot+".crt", oldRoot+".key", crossFile); err != nil {
+		return pair{}, err
+	}
+	current, err := f.unseal(r.current, "root.key")
+	if err == nil && current.key == nil {
+		err = f.keyAbsent("the old root must sign the new one")
+	}
+	return current, err
+}
+
+// rotate writes the files of a rotation from the current root, whose key's file
+// is keyFile, to the renewed one.
+func (f *folder) rotate(current pair, keyFile []byte, renewed pair, renewedKey []byte) error {
+	cross, err := crossSign(current, renewed.cert, 1)
 	if err != nil {
 		return fmt.Errorf("sign the new root with the old: %w", err)
 	}
@@ -138,7 +179,7 @@ func (f *folder) rotate(current pair, keyFile []byte) error {
 	if err := f.replace(oldRoot+".crt", encodeCertificates(current.cert), 0o644); err != nil {
 		return err
 	}
-	if err := f.store("root", encodeCertificates(renewed.cert), keyPEM); err != nil {
+	if err := f.store("root", encodeCertificates(renewed.cert), renewedKey); err != nil {
 		return err
 	}
 	return f.replaceOutdated()
@@ -164,42 +205,25 @@ func (f *folder) replaceOutdated() error {
 }
 
 // crossSign certifies a new root's key by the old root, for as long as the old
-// one lasts. Nothing but the issuer's name and key tells the result from the new
-// root itself, so that an intermediate of the new root has both above it.
-func crossSign(old, renewed pair) (*x509.Certificate, error) {
-	if old.cert.MaxPathLen == 1 || old.cert.MaxPathLenZero {
+// one lasts, with room for so many authorities below. Nothing but the issuer's name
+// and key tells the result from the new root itself, so that an intermediate of the
+// new root has both above it. cfssl would write the name anew, and a root made
+// elsewhere may have one that it cannot write.
+func crossSign(old pair, renewed *x509.Certificate, below int) (*x509.Certificate, error) {
+	if old.cert.MaxPathLenZero || old.cert.MaxPathLen > 0 && old.cert.MaxPathLen <= below {
 		return nil, &FileError{"root.crt", "allows too short a path for another root below it", "make a new root, which every client must be told of, in another state folder", nil}
 	}
-	policy := &config.Signing{Default: &config.SigningProfile{
-		Usage:                       []string{"cert sign", "crl sign"},
-		Expiry:                      rootLifetime,
-		CAConstraint:                config.CAConstraint{IsCA: true, MaxPathLen: 1},
-		CSRWhitelist:                publicKeyOnly(),
-		ClientProvidesSerialNumbers: true,
-	}}
-	s, err := local.NewSigner(old.key, old.cert, signer.DefaultSigAlgo(old.key), policy)
-	if err != nil {
-		return nil, err
-	}
-	subject := &csr.CertificateRequest{CN: renewed.cert.Subject.CommonName, Names: []csr.Name{{O: "larder"}}}
-	request, err := csr.Generate(renewed.key, subject)
-	if err != nil {
-		return nil, err
-	}
 	now := time.Now()
-	certPEM, err := s.Sign(signer.SignRequest{
-		Request: string(request),
-		Subject: &signer.Subject{CN: subject.CN, Names: subject.Names},
-		Serial:  newSerial(), NotBefore: now.Add(-caBackdate), NotAfter: earlier(renewed.cert.NotAfter, old.cert.NotAfter),
-	})
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: newSerial(), RawSubject: renewed.RawSubject, SubjectKeyId: renewed.SubjectKeyId,
+		NotBefore: now.Add(-caBackdate), NotAfter: earlier(renewed.NotAfter, old.cert.NotAfter),
+		BasicConstraintsValid: true, IsCA: true, MaxPathLen: below,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}, old.cert, renewed.PublicKey, old.key)
 	if err != nil {
 		return nil, err
 	}
-	cross, err := parseCertificate(certPEM)
-	if err == nil && (!bytes.Equal(cross.RawSubject, renewed.cert.RawSubject) || !bytes.Equal(cross.SubjectKeyId, renewed.cert.SubjectKeyId)) {
-		err = errors.New("the signer changed the name or the key identifier")
-	}
-	return cross, err
+	return x509.ParseCertificate(der)
 }
 
 func overlapBegan(cross *x509.Certificate) time.Time { return cross.NotBefore.Add(caBackdate) }
@@ -208,26 +232,43 @@ func overlapBegan(cross *x509.Certificate) time.Time { return cross.NotBefore.Ad
 // so before MinOverlap has passed, unless early.
 func (k Keeper) Retire(early bool) (Status, error) {
 	return k.change("retire the old root", func(f *folder) error {
+		if f.has(nodeFile) {
+			return f.retireNode(early)
+		}
 		cross, err := f.readCertificate(crossFile)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && !f.has(oldRoot+".crt"):
-			return &FileError{f.path, "has no old root to retire", "begin a rotation first: larder ca rotate", nil}
+			return f.nothingToRetire()
 		case err != nil && !early:
 			return err
-		case !early && time.Now().Before(overlapBegan(cross).Add(MinOverlap)):
-			return &FileError{
-				f.join(oldRoot + ".crt"),
-				fmt.Sprintf("is to be trusted until %s at least: clients that have not fetched the new root by then lose larder", overlapBegan(cross).Add(MinOverlap).UTC().Format(time.DateOnly)),
-				"when every client has the new root: larder ca rotate --retire --early", nil,
+		case err == nil:
+			if err := f.mayRetire(oldRoot+".crt", cross, early); err != nil {
+				return err
 			}
-		}
-		if err == nil {
 			if err := f.replaceOutdated(); err != nil {
 				return err
 			}
 		}
 		return f.remove(oldRoot+".crt", oldRoot+".key", crossFile)
 	})
+}
+
+func (f *folder) nothingToRetire() error {
+	return &FileError{f.path, "has no old root to retire", "begin a rotation first: larder ca rotate", nil}
+}
+
+// mayRetire returns an error if it is too early for the old root, which is in
+// the file.
+func (f *folder) mayRetire(file string, cross *x509.Certificate, early bool) error {
+	end := overlapBegan(cross).Add(MinOverlap)
+	if early || !time.Now().Before(end) {
+		return nil
+	}
+	return &FileError{
+		f.join(file),
+		fmt.Sprintf("is to be trusted until %s at least: clients that have not fetched the new root by then lose larder", end.UTC().Format(time.DateOnly)),
+		"when every client has the new root: larder ca rotate --retire --early", nil,
+	}
 }
 
 func encodeCertificates(certs ...*x509.Certificate) []byte {

@@ -38,13 +38,26 @@ func (a *Authority) settle(f *folder, wanted constraints) error {
 		return err
 	}
 	now := time.Now()
+	wished, err := wanted.and(a.wished)
+	if err != nil {
+		return err
+	}
 	serves := current != nil && current.bounds.covers(wanted) && now.Before(current.cert.NotAfter)
-	if serves && (!current.due(now) || now.Before(a.retryNot)) {
+	if serves && (!current.due(now) && current.bounds.covers(wished) || now.Before(a.retryNot)) {
 		a.adopt(current)
 		return nil
 	}
-	renewed, err := renew(wanted)
+	renewed, err := renew(wished)
+	if err != nil && !serves && !wanted.covers(wished) {
+		renewed, err = renew(wanted) // whoever signs may know nothing of the rest
+	}
 	if err != nil {
+		if serves && !current.due(now) {
+			a.retryNot = now.Add(renewalPause)
+			a.logger.Debug("intermediate certificate does not permit all that is wished for", "names", a.wished, "err", err)
+			a.adopt(current)
+			return nil
+		}
 		if serves {
 			a.retryNot = now.Add(renewalPause)
 			a.logger.Warn("intermediate certificate cannot be renewed", "not_after", current.cert.NotAfter, "err", err)

@@ -61,6 +61,9 @@ func (f *folder) status() (Status, error) {
 	node, err := f.loadNode()
 	if err == nil {
 		s.show(node)
+		if cross := f.overlap(node); cross != nil {
+			s.RetireAfter = overlapBegan(cross).Add(MinOverlap)
+		}
 		return s, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {

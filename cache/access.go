@@ -19,17 +19,25 @@ const (
 	// answered, with that client's own credentials, that it may have it. So it is with
 	// clients that have none: nothing in their requests tells private from public.
 	AccessRecheck
+	// AccessSigned stores what URLs with a signature bring, under a key without it, and
+	// serves it to clients whose very URL upstream, a host that Rule.SignedBy names, has
+	// sent in a redirect and that has not expired, or is let pass by upstream now.
+	AccessSigned
 	// AccessPublic stores it and serves it to everybody: the operator's word that what
 	// the rule matches is public, credentials or not.
 	AccessPublic
 )
 
 // checked reports whether upstream is asked before what is stored is served.
-func (r *Rule) checked() bool { return r.Access == AccessRecheck }
+func (r *Rule) checked() bool { return r.Access == AccessRecheck || r.Access == AccessSigned }
+
+// sameForAll reports whether who may have it is all that makes a difference between
+// clients: the URL names one content, or upstream says which it is each time.
+func (r *Rule) sameForAll() bool { return r.Mode == Immutable || r.ValidateHead }
 
 // trustsPrivate reports whether a response that calls itself private may be stored:
-// where upstream decides for each client, and what it names cannot be another for each.
-func (r *Rule) trustsPrivate() bool { return r.checked() && r.Mode == Immutable }
+// where upstream decides for each client, and nobody's is another.
+func (r *Rule) trustsPrivate() bool { return r.checked() && r.sameForAll() }
 
 // anonymousBearer is what Homebrew sends to show that it has no credential.
 const anonymousBearer = "Bearer QQ=="
@@ -42,6 +50,10 @@ func hasCredentials(rule *Rule, r *http.Request) bool {
 	if r.URL.User != nil || hasUserToken(r.URL) {
 		return true
 	}
+	return hasCredentialFields(rule, r)
+}
+
+func hasCredentialFields(rule *Rule, r *http.Request) bool {
 	for name, values := range r.Header {
 		if len(values) > 0 && isCredential(name, values) && !slices.Contains(rule.OwnFields, name) {
 			return true

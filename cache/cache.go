@@ -14,7 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"larder/cache/digests"
 	"larder/cache/store"
+	"larder/ledger"
 )
 
 const (
@@ -48,6 +50,12 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer gets the collectors; nil: none are registered.
 	Registerer prometheus.Registerer
+	// Digests keeps what indexes have said of other files; it must outlive the Cache.
+	// nil: nothing is learnt from indexes.
+	Digests *digests.Table
+	// Ledger has the digests under which URLs were first seen; it must outlive the Cache.
+	// nil: nothing is held to it.
+	Ledger *ledger.Ledger
 	// IdleTimeout is how long upstream may send nothing, before the response header
 	// and between bytes of the body; 0: one minute.
 	IdleTimeout time.Duration
@@ -83,13 +91,17 @@ type Cache struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	flights  flights
-	parts    parts
-	circuits circuits
-	oversize oversize
-	variants variantLocks
-	verdicts verdicts
-	offline  atomic.Bool
+	flights   flights
+	bindings  bindings
+	learning  learning
+	rereading rereading
+	ledger    *ledger.Ledger
+	parts     parts
+	circuits  circuits
+	oversize  oversize
+	variants  variantLocks
+	verdicts  verdicts
+	offline   atomic.Bool
 }
 
 // New returns a Cache.
@@ -113,10 +125,17 @@ func New(o Options) (*Cache, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.flights.init()
+	c.bindings.init()
+	c.learning.init(o.Digests)
+	c.rereading.init()
+	c.ledger = o.Ledger
 	c.verdicts.init()
 	c.store = newStorage(o.Store, o.OpenStore, cmp.Or(o.StoreError, errAway), c.log, c.metrics)
 	c.store.pace(o.storeDelay, o.storeCheck)
 	c.store.work.Go(func() { c.store.tend(c.ctx) }) // ends with Close
+	if o.Digests != nil {
+		c.wg.Go(func() { c.study(c.ctx) }) // ends with Close
+	}
 	return c, nil
 }
 
@@ -178,11 +197,30 @@ func (c *Cache) Invalidate(target *url.URL) {
 }
 
 // InvalidateUnder is Invalidate for a target whose key was made under rule.
+// What is stored by its digest stays, since no request can change it.
 func (c *Cache) InvalidateUnder(target *url.URL, rule *Rule) {
+	if _, ok := rule.contentOf(target); ok {
+		c.verdicts.unplace(target)
+		return
+	}
+	c.DropUnder(target, rule)
+}
+
+// DropUnder is InvalidateUnder for an operator, who may want to be rid of content too.
+func (c *Cache) DropUnder(target *url.URL, rule *Rule) {
 	key := primaryKey(target, rule)
 	c.flights.outdate(key)
 	c.dropParts(c.parts.forgetTarget(key))
 	c.drop(key)
+}
+
+// NoteRedirect is to be called with the responses of upstream to requests that did not
+// come through Serve: of a redirect to a signed URL is remembered, until that expires, that
+// upstream has sent it.
+func (c *Cache) NoteRedirect(from *url.URL, status int, header http.Header) {
+	if redirects(status) {
+		c.verdicts.noteRedirect(from, status, header, c.now())
+	}
 }
 
 // drop deletes a record.

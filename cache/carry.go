@@ -284,28 +284,40 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	if err != nil {
 		return err, nil
 	}
-	rule := i.rules(u)
+	asked, fields, ok := askedOf(r.Select)
+	if !ok {
+		return errors.New("what its request asked for is damaged"), nil
+	}
+	rule := i.ruleOf(u, asked)
 	if rule == nil {
 		return errors.New("no rule of this larder's policy stores it"), nil
 	}
+	rule = rule.at(u)
 	if rule.MaxObject > 0 && i.size > rule.MaxObject {
 		return fmt.Errorf("rule %s stores bodies of up to %d bytes, and this one has %d", rule.Name, rule.MaxObject, i.size), nil
 	}
 	if limit := i.store.MaxObject(rule.keeping()); i.size > limit {
 		return fmt.Errorf("the objects of rule %s may take %d bytes together, and this one alone has %d", rule.Name, rule.MaxStore, i.size), nil
 	}
+	if rule.byContent() && !rule.isContent(i.body.Sum()) {
+		return errors.New("it is not what the digest in its URL stands for"), nil
+	}
 	if r.Partition != rule.Partition {
 		return fmt.Errorf("it was fetched with other changes to the request header than rule %s makes", rule.Name), nil
 	}
-	rec, set, request := importedRecord(r, rule)
+	rec, set, request := importedRecord(r, rule, asked, fields)
 	if need := selecting(rule, request, rec.header); !containsAll(set, need) {
 		return fmt.Errorf("responses of its URL are kept apart by %s, of which the archive does not say all", strings.Join(need, ", ")), nil
 	}
-	if i.present(u, rule, rec, set, request) {
+	primary := asked.key(u, rule)
+	if i.present(primary, rec, set, request) {
 		i.done.Present++
 		return nil, nil
 	}
-	key, err := i.cache.storageKey(primaryKey(u, rule), rule, set, request)
+	if why := i.verify(u, rule, rec, asked, set, request); why != nil {
+		return why, nil
+	}
+	key, err := i.cache.storageKey(primary, rule, set, request)
 	if err != nil {
 		return nil, err
 	}
@@ -316,15 +328,49 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	return nil, nil
 }
 
+// verify holds a response to what is known here of its digest, as if upstream had sent it,
+// and notes in rec what it was found to have.
+func (i *importer) verify(u *url.URL, rule *Rule, rec *record, asked askedFor, set []string, request http.Header) error {
+	c, sum := i.cache, i.body.Sum()
+	log := c.log.With("url", logURL(u), "rule", rule.Name)
+	if rec.status != http.StatusOK || asked.content != nil {
+		return nil
+	}
+	claims := append(rule.claims(u, rec.header), c.learnt(u, rule)...)
+	entry := c.ledgered(rule, u, rec.status, set, request, rec.header)
+	check := rule.newCheck(claims, rec.header, entry != nil)
+	if check == nil {
+		return nil
+	}
+	defer check.Close()
+	if !check.Idle() {
+		if _, err := io.Copy(check, io.NewSectionReader(i.body, 0, i.size)); err != nil {
+			return fmt.Errorf("read its body again: %w", err)
+		}
+	}
+	r := check.Finish(sum, i.body)
+	if rule.Verify != VerifyOff {
+		found := c.settle(r, rule, u, log)
+		switch {
+		case found.err != nil:
+			return found.err
+		case found.unstored != "":
+			return fmt.Errorf("rule %s does not store it: %s", rule.Name, found.unstored)
+		}
+		rec.verified = found.verified
+	}
+	return c.enter(entry, r.Content, r.ContentOK, sum, i.size, log)
+}
+
 // importedRecord is the record of a response, with what selects it: a set of fields,
 // and a request that has them.
-func importedRecord(r *archive.Response, rule *Rule) (rec *record, set []string, request http.Header) {
-	set, request = requestOf(r.Select)
+func importedRecord(r *archive.Response, rule *Rule, asked askedFor, selects map[string]*string) (rec *record, set []string, request http.Header) {
+	set, request = requestOf(selects)
 	fields := storedHeader(r.Header, rule, r.Received)
 	rec = &record{
 		kind: kindObject, status: r.Status, url: r.URL, requested: r.Requested, received: r.Received,
 		etag: cmp.Or(r.ETag, fields.Get("Etag")), lastModified: cmp.Or(r.LastModified, fields.Get("Last-Modified")),
-		header: fields, selectors: selectorsOf(set, request), partition: r.Partition,
+		header: fields, selectors: append(asked.content.selectors(asked.method), selectorsOf(set, request)...), partition: r.Partition,
 	}
 	return rec, set, request
 }
@@ -340,8 +386,7 @@ func selecting(rule *Rule, request, response http.Header) []string {
 }
 
 // present reports whether a response at least as recent is stored in the place of rec.
-func (i *importer) present(u *url.URL, rule *Rule, rec *record, set []string, request http.Header) bool {
-	key := primaryKey(u, rule)
+func (i *importer) present(key store.Key, rec *record, set []string, request http.Header) bool {
 	old := i.peek(key)
 	if old != nil && old.kind == kindVariants {
 		old = i.peek(variantKey(key, old.nonce, set, fieldSource(request)))

@@ -18,6 +18,7 @@ import (
 type Catalogue struct {
 	cache *Cache
 	rules func(*url.URL) *Rule
+	asked func(method, content string, target *url.URL) *Rule
 }
 
 // Catalogue returns the catalogue of c. rules says under which rule a GET of a
@@ -26,9 +27,29 @@ func (c *Cache) Catalogue(rules func(target *url.URL) *Rule) *Catalogue {
 	return &Catalogue{cache: c, rules: rules}
 }
 
+// WithContent makes the catalogue know the rules of responses that content selects: rules
+// says under which a request with content of that kind would be answered, nil for none.
+// It returns c.
+func (c *Catalogue) WithContent(rules func(method, kind string, target *url.URL) *Rule) *Catalogue {
+	c.asked = rules
+	return c
+}
+
+// ruleOf returns the rule of a stored response, or nil.
+func (c *Catalogue) ruleOf(target *url.URL, asked askedFor) *Rule {
+	switch {
+	case asked.content == nil:
+		return c.rules(target)
+	case c.asked == nil:
+		return nil
+	}
+	return c.asked(asked.method, asked.content.Kind, target)
+}
+
 // Object is a stored response.
 type Object struct {
-	// URL is the target URI as the client of the fill spelled it.
+	// URL is the target URI as the client of the fill spelled it, without the query
+	// parameters that its rule leaves out of the key.
 	URL    string
 	Status int
 	Size   int64 // of the body, in bytes
@@ -40,6 +61,7 @@ type Object struct {
 	Header http.Header
 	// Select holds the request fields that select the response among others of its
 	// URL, with the values that the key holds; nil where the request had no such field.
+	// Under :method and :content it has those of a request with content.
 	Select map[string]*string
 	// Rule is the name of the rule that decides now, "" for none. Fresh is whether
 	// the response would be served without asking upstream, and TTL for how long;
@@ -71,6 +93,9 @@ func (c *Catalogue) List(ctx context.Context, match func(url string) bool) iter.
 				yield(Object{}, err)
 				return
 			}
+			if e.kind != kindObject {
+				continue
+			}
 			rec, err := decodeRecord(e.Meta)
 			if err != nil {
 				continue // of another version: a miss for whoever asks
@@ -85,10 +110,12 @@ func (c *Catalogue) List(ctx context.Context, match func(url string) bool) iter.
 // entry is a stored response whose record is not decoded.
 type entry struct {
 	store.Info
-	url string
+	kind byte
+	url  string
 }
 
-// entries yields the stored responses whose URL match accepts.
+// entries yields the stored responses whose URL match accepts, those among them that
+// are at a key which no URL has.
 func (c *Catalogue) entries(ctx context.Context, match func(url string) bool) iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
 		s, err := c.open()
@@ -110,7 +137,7 @@ func (c *Catalogue) entries(ctx context.Context, match func(url string) bool) it
 				return
 			}
 			target, ok := recordURL(info.Meta)
-			if ok && match(target) && !yield(entry{info, target}, nil) {
+			if ok && match(target) && !yield(entry{info, info.Meta[1], target}, nil) {
 				return
 			}
 		}
@@ -126,7 +153,11 @@ func (c *Catalogue) object(info *store.Info, rec *record) Object {
 	if err != nil {
 		return o
 	}
-	if rule := c.rules(u); rule != nil {
+	asked, _, ok := askedOf(o.Select)
+	if !ok {
+		return o
+	}
+	if rule := c.ruleOf(u, asked); rule != nil {
 		j := judge(rec, rule, nil, c.cache.now())
 		o.Rule, o.Fresh, o.TTL = rule.Name, j.fresh, j.ttl
 	}
@@ -142,7 +173,7 @@ func (c *Catalogue) Find(ctx context.Context, target *url.URL) ([]Object, error)
 	key := c.primary(target)
 	o, err := s.Peek(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return c.variantsOf(ctx, key) // which may be of other methods
 	}
 	if err != nil {
 		return nil, err
@@ -156,7 +187,12 @@ func (c *Catalogue) Find(ctx context.Context, target *url.URL) ([]Object, error)
 	if rec.kind == kindObject {
 		return []Object{c.object(&info, rec)}, nil
 	}
-	// Which variants there are, only their own records know.
+	return c.variantsOf(ctx, key)
+}
+
+// variantsOf finds responses by the primary key of a GET of their URL. Which there are,
+// only their own records know.
+func (c *Catalogue) variantsOf(ctx context.Context, key store.Key) ([]Object, error) {
 	var found []Object
 	for o, err := range c.List(ctx, func(raw string) bool {
 		u, err := url.Parse(raw)
@@ -185,6 +221,24 @@ type Removed struct {
 	Bytes   int64 // of the bodies of what was removed, each URL counted
 }
 
+// besides lists keys by which a stored response can be found besides its own: the primary
+// one, which leads to variants, all of which go; that of its content, where others would
+// find it; and that of a list before the present one.
+func (c *Catalogue) besides(e *entry) []store.Key {
+	u, err := url.Parse(e.url)
+	if err != nil {
+		return nil
+	}
+	keys := []store.Key{beforeKey(e.Key)}
+	if primary := c.primary(u); primary != e.Key {
+		keys = append(keys, primary)
+	}
+	if rule := c.rules(u); rule != nil && rule.Share != "" {
+		keys = append(keys, sharedKey(rule, e.SHA256))
+	}
+	return keys
+}
+
 // removeBatch is how many keys are collected before they are removed.
 const removeBatch = 8192
 
@@ -193,7 +247,14 @@ const removeBatch = 8192
 // then. The space on disk is given back when the generations that they are in are
 // dropped.
 func (c *Catalogue) Remove(ctx context.Context, match func(url string) bool, progress func(Removed)) (Removed, error) {
+	return c.RemoveSized(ctx, func(target string, _ int64) bool { return match(target) }, progress)
+}
+
+// RemoveSized is Remove where the size of the body matters too: -1 for what is not
+// stored yet.
+func (c *Catalogue) RemoveSized(ctx context.Context, matches func(url string, size int64) bool, progress func(Removed)) (Removed, error) {
 	var done Removed
+	match := func(target string) bool { return matches(target, -1) }
 	s, err := c.open()
 	if err != nil {
 		return done, err
@@ -209,22 +270,26 @@ func (c *Catalogue) Remove(ctx context.Context, match func(url string) bool, pro
 		}
 		return err
 	}
-	all := func(target string) bool {
+	all := func(string) bool {
 		done.Scanned++
-		return match(target)
+		return true
 	}
 	for e, err := range c.entries(ctx, all) {
 		if err != nil {
 			return done, errors.Join(err, flush())
 		}
-		done.Removed++
-		done.Bytes += e.Size
+		size := e.Size
+		if e.kind != kindObject {
+			size = -1 // it has no body
+		}
+		if !matches(e.url, size) {
+			continue
+		}
 		keys = append(keys, e.Key)
-		// The record at the primary key leads to variants, all of which go.
-		if u, err := url.Parse(e.url); err == nil {
-			if primary := c.primary(u); primary != e.Key {
-				keys = append(keys, primary)
-			}
+		if e.kind == kindObject {
+			done.Removed++
+			done.Bytes += e.Size
+			keys = append(keys, c.besides(&e)...)
 		}
 		if len(keys) >= removeBatch {
 			if err := flush(); err != nil {

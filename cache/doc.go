@@ -22,7 +22,21 @@
 // At the primary key, a digest of the target URI, is either a response or, where
 // responses vary, a list of the request fields that select one; then the responses
 // are at secondary keys. Records are in meta.go. Set-Cookie and Alt-Svc are not
-// kept, and of two clients waiting for one fill only the first gets them.
+// kept, and of two clients waiting for one fill only the first gets them. Under rules
+// that share, a record at the key of the content leads to it too (share.go).
+//
+// # Files of signed repositories
+//
+// What a Debian Release or a repomd.xml names by its digest is served by that list's
+// word, in one generation with it, and the generation before is kept until the next is
+// whole (bound.go, package manifest).
+//
+// # Requests with content
+//
+// Where a rule calls a POST a question, ServeContent answers it like a GET, with the
+// content in the primary key (content.go). There are no ranges, no conditions and no
+// resumption. What is stored is not a response of the target URI, and no unsafe request
+// to that makes it unusable.
 //
 // # Where a rule prevails over HTTP
 //
@@ -41,4 +55,8 @@
 // to that client's own request, or to a HEAD with its credentials. The answers are
 // remembered for a while (verdicts.go), by what HMAC makes of credential and scope. What
 // upstream refuses it refuses to the client itself, whose own request is sent for that.
+// Under AccessSigned it is the URL that gives the right (signature.go).
+//
+// Where the rule says so, the digest in the path is the key (Rule.KeyByDigest), and
+// redirects are followed on the way to the content (redirect.go).
 package cache

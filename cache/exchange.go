@@ -28,6 +28,7 @@ type exchange struct {
 	rule    *Rule
 	req     directives
 	primary store.Key
+	content *Content // nil: the method has none
 	out     Outcome
 
 	// alone: waiting for other requests has proved useless.
@@ -40,9 +41,14 @@ type exchange struct {
 	// out, in a word of Cache-Status, where it was only now.
 	cleared   bool
 	clearedBy string
+	// kept: the answer is what is stored, or being stored.
+	kept bool
+	// vouched is that of the latest request of its own; see exchangeUnder.
+	vouched bool
 }
 
 func newExchange(c *Cache, w http.ResponseWriter, r *http.Request, rule *Rule) *exchange {
+	rule = rule.at(r.URL)
 	return &exchange{
 		c: c, w: w, r: r, rule: rule,
 		req:     requestDirectives(r.Header),
@@ -55,10 +61,10 @@ func (x *exchange) serve() error {
 	if x.offline() {
 		return x.serveOffline()
 	}
-	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
+	if x.content == nil && !x.answerable() {
 		return x.forward("method", "")
 	}
-	if x.forOrigin() {
+	if x.forOrigin() || !x.answerable() {
 		return x.forward("request", "")
 	}
 	for n, looks := 0, 0; n < maxRounds && looks < maxLooks; looks++ {
@@ -78,10 +84,32 @@ func (x *exchange) round() error {
 	x.seen = x.c.flights.savesOf(x.primary)
 	f := x.c.lookup(x.primary, x.rule, x.r.Header)
 	defer f.release()
+	by, other := x.bind(&f)
+	if by != nil {
+		return x.byList(by)
+	}
 	if f.selected == nil {
-		return x.miss(f)
+		if f.selected = x.adopt(); f.selected == nil {
+			return x.miss(f)
+		}
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
+	switch x.reverify(f.selected) {
+	case unsettled:
+		return errAgain
+	case wrong:
+		x.c.drop(f.key)
+		return errAgain
+	case outdated:
+		j.fresh, j.whileRevalidate, j.because = false, false, "stale"
+	}
+	if x.content == nil {
+		x.c.teach(f.selected, x.r.URL, x.rule)
+	}
+	if other {
+		x.c.metrics.bound.WithLabelValues("another-generation").Inc()
+		j = judgement{because: "stale"}
+	}
 	if j.ifError && !j.fresh {
 		j.ifError = x.mayGoUnasked()
 	}
@@ -101,11 +129,16 @@ func (x *exchange) round() error {
 	if j.ifError {
 		if why := x.c.circuits.spared(x.r.URL, x.c.now()); why != "" {
 			x.c.metrics.spared.WithLabelValues(why).Inc()
-			return x.hit(f.selected, j, why)
+			s, old := x.generation(f.selected)
+			defer old.release()
+			return x.hit(s, j, why)
 		}
 	}
 	if x.r.Method == http.MethodHead {
 		return x.validateHead(f, j)
+	}
+	if x.rule.ValidateHead && !x.req.has("no-store") {
+		return x.validateByHead(f, j)
 	}
 	return x.fetch(f, j)
 }
@@ -185,7 +218,7 @@ func (x *exchange) fetch(f found, j judgement) error {
 	set := f.forwardSet(x.rule, x.learned)
 	fl, leader, err := x.c.board(boarding{
 		key: flightKey(x.primary, f.flightSet(x.rule, x.learned), fieldSource(x.r.Header)), primary: x.primary,
-		request: x.r, rule: x.rule, set: set, stored: f.selected,
+		request: x.r, content: x.content, rule: x.rule, set: set, stored: f.selected,
 		private: x.alone || x.req.has("no-store"), noStore: x.req.has("no-store"), seen: x.seen,
 	})
 	if err != nil {
@@ -213,7 +246,7 @@ func (x *exchange) background(f found) (others bool, err error) {
 	set := f.forwardSet(x.rule, x.learned)
 	fl, leader, err := x.c.board(boarding{
 		key: flightKey(x.primary, f.flightSet(x.rule, x.learned), fieldSource(x.r.Header)), primary: x.primary,
-		request: x.r, rule: x.rule, set: set, stored: f.selected, background: true, seen: x.seen,
+		request: x.r, content: x.content, rule: x.rule, set: set, stored: f.selected, background: true, seen: x.seen,
 	})
 	if errors.Is(err, errSaved) {
 		return false, nil // perhaps just this; the next request will tell

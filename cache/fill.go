@@ -62,6 +62,7 @@ type fill struct {
 	primary store.Key
 	rule    *Rule
 	sent    *http.Request // the canonical request, without conditions
+	content *Content      // in it, or nil
 	stored  *selected     // what is being validated, or nil
 	noStore bool          // a client's wish (RFC 9111, section 5.2.1.5)
 	log     *slog.Logger
@@ -81,6 +82,7 @@ type fill struct {
 	trailers                       bool        // trailer fields are announced
 	why                            string      // why it is not shared, for Cache-Status
 	echo                           []byte      // the body of an error that joiners get as well, or nil
+	vouched                        bool        // see exchangeUnder
 	set                            []string    // request fields that select the response
 	current                        *record     // with validated: the freshened record
 	spool                          *spool
@@ -97,6 +99,13 @@ type fill struct {
 	check    *integrity.Check  // what the body is held to; nil: nothing
 	withheld int64             // of the end of the body, until it is verified
 	verified []integrity.Claim // what it was found to have
+	ledgered *ledgered         // what the ledger calls it; nil: nothing
+	epoch    uint64            // of the table of digests, when it was asked
+	lesson   *lesson           // reads the body as an index; nil: nobody does
+	taught   bool              // what the body says as an index is known
+
+	checker  Checker // reads the body, if somebody has to judge it
+	unusable string  // why the whole body is not stored, by the checker's word
 
 	held     bool        // clients see nothing until it is known to be another response
 	patience *time.Timer // decides when the first byte takes long; nil with held
@@ -144,7 +153,7 @@ func (f *fill) run() {
 	}
 	f.describe(resp)
 	switch {
-	case f.stored != nil && resp.StatusCode == http.StatusNotModified:
+	case f.stored != nil && f.content == nil && resp.StatusCode == http.StatusNotModified:
 		f.notModified(resp)
 	case f.stored != nil && failsForNow(resp.StatusCode):
 		f.hand(refused, resp)
@@ -162,12 +171,14 @@ func (f *fill) describe(resp *http.Response) {
 // ask sends the canonical request, conditional when something is stored.
 func (f *fill) ask() (*http.Response, error) {
 	req := f.sent
-	if f.stored != nil {
+	if f.stored != nil && f.content == nil {
+		// With other methods than GET a condition that fails is 412, not 304.
 		req = f.sent.Clone(f.ctx)
 		addConditions(req, f.stored.rec)
 	}
 	f.requested = f.c.now()
-	resp, err := f.c.roundTrip(req)
+	resp, vouched, err := f.c.exchangeUnder(f.rule, req)
+	f.vouched = vouched
 	f.received = f.c.now()
 	return resp, err
 }
@@ -194,6 +205,7 @@ func (f *fill) refresh() {
 		return
 	}
 	f.c.freshen(f.log, f.primary, f.stored.key, f.current, f.rule)
+	f.c.bindings.validated(f.stored.key)
 	f.unstoreOutdated()
 }
 
@@ -228,7 +240,8 @@ func (f *fill) receive(resp *http.Response) bool {
 	if ok && f.noStore {
 		ok, why = false, "no-store"
 	}
-	claims := append(f.rule.claims(f.sent.URL, resp.Header), f.hints...)
+	f.epoch = f.c.learning.epoch()
+	claims := f.claims(resp.Header)
 	if ok && resp.StatusCode == http.StatusOK && f.rule.unproved(claims) {
 		ok, why = false, "unverified"
 	}
@@ -250,6 +263,7 @@ func (f *fill) receive(resp *http.Response) bool {
 	}
 	f.set = keyFields(f.rule, f.sent.Header, resp.Header)
 	f.common = storedHeader(resp.Header, f.rule, f.received)
+	f.begin(resp)
 	if f.spool == nil && !f.openSpool() {
 		f.why = "store-failure"
 		f.hand(unshared, resp)
@@ -303,11 +317,18 @@ func (f *fill) mayBeUnchanged() bool {
 // end finishes a body that was read, whole or not.
 func (f *fill) end(err error) {
 	if err == nil {
+		f.spool.arrive()
 		f.sum, f.whole, f.kept = f.spool.sum(), true, true
-		err = f.verify()
-		f.whole = err == nil
+		if err = f.checked(); err == nil {
+			err = f.verify()
+		}
+		f.whole, f.kept = err == nil, f.kept && f.unusable == ""
+		if f.whole && f.kept {
+			f.learn()
+		}
 	}
 	f.check.Close()
+	f.dismiss()
 	if err == nil {
 		if f.kept && f.isStoredAgain() {
 			f.current = revalidated(f.stored.rec, f.header, f.rule, f.requested, f.received)
@@ -371,21 +392,31 @@ func (f *fill) commit() {
 		f.c.storeFailed(f.log, "put variants", err)
 		return
 	}
-	if _, err := f.spool.w.CommitWith(key, f.record().encode(), f.rule.keeping()); err != nil {
+	f.keepBefore(key)
+	rec := f.record()
+	rec.verified = f.verified
+	if f.taught {
+		rec.taught = f.c.learning.table.ID()
+	}
+	if _, err := f.spool.w.CommitWith(key, rec.encode(), f.rule.keeping()); err != nil {
 		f.c.storeFailed(f.log, "commit", err)
 		return
 	}
+	f.c.bindings.validated(key)
+	f.c.share(f.log, f.rule, key, rec, f.sum)
 	f.saved = !f.unstoreOutdated()
+	if f.saved && f.teaches() && !f.taught {
+		f.c.learnStored(key, f.sent.URL, f.rule)
+	}
 }
 
 // record describes the response. It may be asked for once the fill is shared.
 func (f *fill) record() *record {
-	target := *f.sent.URL
-	target.User = nil // passwords stay out of the store
 	return &record{
-		kind: kindObject, status: f.status, url: target.String(), requested: f.requested, received: f.received,
+		kind: kindObject, status: f.status, url: storedURL(f.sent.URL, f.rule), requested: f.requested, received: f.received,
 		etag: f.header.Get("Etag"), lastModified: f.header.Get("Last-Modified"), header: f.common,
-		selectors: selectorsOf(f.set, f.sent.Header), partition: f.rule.Partition, verified: f.verified,
+		selectors: append(f.content.selectors(f.sent.Method), selectorsOf(f.set, f.sent.Header)...),
+		partition: f.rule.Partition,
 	}
 }
 
@@ -412,7 +443,7 @@ func (f *fill) decide(v verdict) {
 func (f *fill) hand(v verdict, resp *http.Response) {
 	echo := f.mayEcho() && forbidden(f.rule, f.sent, resp, parseCacheControl(resp.Header["Cache-Control"])) == ""
 	// Where the credential decides, others fare otherwise, and can wait for each other.
-	denied := f.rule.checked() && f.status >= 400
+	denied := (f.rule.checked() || f.rule.byContent()) && f.status >= 400
 	f.c.withdraw(f, !echo && !denied)
 	if echo && f.readers.Load() > 1 {
 		f.keepEcho(resp)
@@ -433,7 +464,7 @@ func (f *fill) hand(v verdict, resp *http.Response) {
 // upstream cannot answer now, or under a rule that there is nothing. Under HTTP an
 // absence is shared where HTTP says for how long.
 func (f *fill) mayEcho() bool {
-	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status) && !f.rule.checked()
+	return failsForNow(f.status) || f.rule.Mode != HTTP && absent(f.status) && !f.rule.checked() && !f.rule.byContent()
 }
 
 // absent lists the answers that there is nothing at a URI.
@@ -445,6 +476,9 @@ func (f *fill) keepEcho(resp *http.Response) {
 	if err == nil && len(body) <= maxEcho {
 		f.echo = append([]byte{}, body...) // not nil
 		f.set = keyFields(f.rule, f.sent.Header, resp.Header)
+		if _, named := f.rule.URLDigest(f.sent.URL); named {
+			f.set = fieldSet(append(f.set, "accept")) // see canonicalRequest
+		}
 		f.common = storedHeader(resp.Header, f.rule, f.received)
 	}
 	rest := io.Reader(bytes.NewReader(body))
@@ -538,6 +572,9 @@ func (f *fill) add(p []byte) error {
 		f.spool.lose(errTooLarge)
 		f.c.oversize.note(f.primary, size, f.c.now())
 	}
+	if f.checker != nil {
+		_, _ = f.checker.Write(p) // which must not fail
+	}
 	err := f.spool.append(f.ctx, p)
 	if f.check != nil {
 		f.check.Write(p)
@@ -568,6 +605,9 @@ var errTooLarge = errors.New("too large to be stored")
 func (f *fill) unstored() string {
 	switch lost := f.spool.lostTo(); {
 	case lost == nil:
+		if _, done := f.spool.progress(); done { // and with it the judgement
+			return f.unusable
+		}
 		return ""
 	case errors.Is(lost, errTooLarge):
 		return "too-large"

@@ -108,6 +108,7 @@ func (t *flights) remove(f *fill) {
 type boarding struct {
 	key, primary store.Key
 	request      *http.Request
+	content      *Content
 	rule         *Rule
 	set          []string  // fields that the canonical request carries on
 	stored       *selected // to be validated, or nil; the fill takes a copy of its facts
@@ -163,7 +164,7 @@ func (c *Cache) newFill(b boarding) *fill {
 		began: time.Now(), hints: clientClaims(b.request.Header),
 		log: c.log.With("url", logURL(b.request.URL), "rule", b.rule.Name),
 	}
-	f.key, f.private = b.key, b.private
+	f.key, f.private, f.content = b.key, b.private, b.content
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(b.request.Context()))
 	stop := context.AfterFunc(c.ctx, func() { cancel(errClosed) })
 	if !b.background {
@@ -173,6 +174,7 @@ func (c *Cache) newFill(b boarding) *fill {
 	f.ctx = ctx
 	f.cancel = func(cause error) { stop(); cancel(cause) }
 	f.sent = canonicalRequest(ctx, b.request, b.rule, b.set)
+	b.content.inCanonical(f.sent, b.request)
 	if b.background {
 		f.keep.Store(true)
 		f.orphaned = true

@@ -25,7 +25,11 @@ func (x *exchange) forward(fwd, detail string) error {
 
 // own sends the client's own request.
 func (x *exchange) own() (*http.Response, error) {
-	return x.send(func(ctx context.Context) *http.Request { return ownRequest(ctx, x.r) })
+	return x.send(func(ctx context.Context) *http.Request {
+		req := ownRequest(ctx, x.r)
+		x.content.in(req)
+		return req
+	})
 }
 
 // send sends a request for this client alone. Interim responses go to it as they come.
@@ -45,7 +49,8 @@ func (x *exchange) send(request func(context.Context) *http.Request) (*http.Resp
 			return nil
 		},
 	})
-	resp, err := x.c.roundTrip(request(ctx))
+	resp, vouched, err := x.c.exchangeUnder(x.rule, request(ctx))
+	x.vouched = vouched
 	mu.Lock()
 	over = true
 	mu.Unlock()

@@ -30,6 +30,8 @@ type judgement struct {
 	// without names fields that are left out of a response used without validation
 	// (RFC 9111, section 5.2.2.4).
 	without []string
+	// expired: it must not be served any more, offline or not.
+	expired bool
 	// overrules is what prevails where a response is fresh by the word of policy though
 	// by its own it is not: the rule's mode, or negative-ttl. "" where nothing has to.
 	overrules string
@@ -52,8 +54,23 @@ func judge(m *record, rule *Rule, req directives, now time.Time) judgement {
 	case Revalidate:
 		return judgeByRule(m, rule, rule.TTL, req, now).byWordOf("revalidate", m, now)
 	default:
-		return judgeHTTP(m, rule, req, now)
+		return judgeHTTP(m, rule, req, now).untilSigned(m, now)
 	}
+}
+
+// untilSigned bounds the use of a redirect by the signature in its target: beyond that
+// it leads nowhere, so that no permission to serve what is stale extends to it.
+func (j judgement) untilSigned(m *record, now time.Time) judgement {
+	end, ok := redirectEnd(m.url, m.status, m.header)
+	if ok && end.IsZero() {
+		return j
+	}
+	left := end.Sub(now)
+	j.ttl = min(j.ttl, left)
+	if left <= 0 {
+		j.fresh, j.whileRevalidate, j.ifError, j.expired = false, false, false, true
+	}
+	return j
 }
 
 // byWordOf notes what makes a response fresh that says of itself that it is not.

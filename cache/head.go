@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,13 +23,14 @@ func (x *exchange) validateHead(f found, j judgement) error {
 	req.Method = http.MethodHead
 	addConditions(req, s.rec)
 	requested := x.c.now()
-	resp, err := x.c.roundTrip(req)
+	resp, vouched, err := x.c.exchangeUnder(x.rule, req)
+	x.vouched = vouched
 	received := x.c.now()
 	if err != nil || failsForNow(resp.StatusCode) {
 		return x.headFailed(s, j, resp, err)
 	}
 	agrees := resp.StatusCode == http.StatusNotModified && selects(s.rec, resp.Header, x.rule.Mode) ||
-		resp.StatusCode == http.StatusOK && sameRepresentation(s, resp, x.rule.Mode)
+		resp.StatusCode == http.StatusOK && x.rule.sameByHead(s, resp.StatusCode, resp.Header, resp.ContentLength)
 	if !agrees {
 		if resp.StatusCode == http.StatusNotModified {
 			resp.Body.Close()
@@ -37,6 +39,9 @@ func (x *exchange) validateHead(f found, j judgement) error {
 		}
 		if resp.StatusCode == http.StatusOK && x.rule.Mode == HTTP {
 			// It is another one now, or at least cannot be told to be the same.
+			x.c.drop(s.key)
+		}
+		if x.rule.ValidateHead && absent(resp.StatusCode) {
 			x.c.drop(s.key)
 		}
 		return x.relay(resp, cacheStatus{fwd: j.because})
@@ -69,6 +74,84 @@ func (x *exchange) headFailed(s *selected, j judgement, resp *http.Response, err
 		resp.Body.Close()
 	}
 	return x.fromStore(s, cs)
+}
+
+// validateByHead answers a GET for which something stale is stored by a HEAD with the
+// client's credentials: where registries count GETs and where a 304 costs as much as a
+// pull. Clients with the same credential wait for the same answer.
+func (x *exchange) validateByHead(f found, j judgement) error {
+	s := f.selected
+	claim := x.c.verdicts.claimOf(x.r, x.rule)
+	requested := x.c.now()
+	q, err := x.c.ask(x, claim, s)
+	if err != nil {
+		return err
+	}
+	var patience <-chan time.Time // nil for who has nothing else
+	if j.ifError {
+		t := time.NewTimer(x.c.budget)
+		defer t.Stop()
+		patience = t.C
+	}
+	select {
+	case <-q.done:
+	case <-patience:
+		x.c.metrics.spared.WithLabelValues("upstream-slow").Inc()
+		x.out.Hit = true
+		return x.fromStore(s, cacheStatus{fwd: j.because, ttl: &j.ttl, detail: "stale-if-error"})
+	case <-x.r.Context().Done():
+		return x.r.Context().Err()
+	}
+	switch {
+	case q.err != nil || failsForNow(q.status):
+		if j.ifError {
+			x.out.Hit = true
+			return x.fromStore(s, cacheStatus{fwd: j.because, fwdStatus: q.status, ttl: &j.ttl, detail: "stale-if-error"})
+		}
+		if q.err != nil {
+			return q.err
+		}
+		return x.relayStatus(q)
+	case q.status == http.StatusOK && x.rule.sameByHead(s, q.status, q.header, q.length):
+		if x.rule.checked() {
+			x.admit(claim, "allowed")
+		}
+		fresh := *s
+		fresh.rec = freshened(s.rec, q.header, x.rule, requested, x.c.now())
+		x.c.freshen(x.c.log, x.primary, s.key, fresh.rec, x.rule)
+		x.out.Hit, x.out.Stored = true, true
+		cs := cacheStatus{fwd: j.because, detail: "unchanged"}
+		if after := judge(fresh.rec, x.rule, nil, x.c.now()); after.ttl != forever {
+			cs.ttl = new(max(after.ttl, 0))
+		}
+		return x.fromStore(&fresh, cs)
+	case q.status >= 400 && q.status < 500:
+		if gone := absent(q.status); gone || q.status == http.StatusUnauthorized || q.status == http.StatusForbidden {
+			x.c.verdicts.refuse(claim, gone)
+			if gone {
+				x.c.drop(s.key)
+			}
+			// The client's own request gets upstream's answer, body and all.
+			return x.forward(j.because, "")
+		}
+	}
+	return x.fetch(f, j)
+}
+
+// sameByHead reports whether the answer to a HEAD describes the stored response.
+func (r *Rule) sameByHead(s *selected, status int, header http.Header, length int64) bool {
+	resp := &http.Response{StatusCode: status, Header: header, ContentLength: length}
+	if !r.ValidateHead {
+		return sameRepresentation(s, resp, r.Mode)
+	}
+	// The digest of what is stored is known; what upstream once called it is not asked.
+	if d := header.Get("Docker-Content-Digest"); d != "" {
+		if length >= 0 && length != s.size && isIdentity(header) {
+			return false
+		}
+		return strings.EqualFold(d, "sha256:"+hexSum(s.sum)) && isIdentity(s.rec.header)
+	}
+	return sameRepresentation(s, resp, r.Mode)
 }
 
 // sameRepresentation reports whether the answer to a HEAD describes the stored

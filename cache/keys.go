@@ -13,9 +13,14 @@ import (
 const (
 	domainPrimary   = "larder key 1"
 	domainPartition = "larder partition 1"
+	domainDigest    = "larder digest 1"
 	domainVariant   = "larder variant 1"
 	domainFlight    = "larder flight 1"
 	domainParts     = "larder parts 1"
+	domainFile      = "larder file 1"
+	domainContent   = "larder content 1"
+	domainShared    = "larder shared 1"
+	domainBefore    = "larder before 1"
 )
 
 // keyBuilder hashes a sequence of strings injectively: each goes in with its length
@@ -33,16 +38,41 @@ func (b *keyBuilder) sum() store.Key { return sha256.Sum256(b.buf) }
 // since only GET is stored: scheme, host, port, path and query of the target URI.
 // Spellings that RFC 3986, section 6.2.2, calls equivalent give the same key;
 // upstream is always asked with the spelling of the client. The rule's partition
-// belongs to the key where there is one.
+// belongs to the key where there is one. Under KeyByDigest nothing else does but the
+// digest that the path names.
 func primaryKey(u *url.URL, rule *Rule) store.Key {
 	var space [512]byte
 	b := keyBuilder{buf: space[:0]}
+	if d, ok := rule.contentOf(u); ok {
+		b.add(domainDigest)
+		b.add(rule.Partition)
+		b.add(d.String())
+		return b.sum()
+	}
 	if rule.Partition == "" {
 		b.add(domainPrimary)
 	} else {
 		b.add(domainPartition)
 		b.add(rule.Partition)
 	}
+	b.addTarget(u, rule)
+	return b.sum()
+}
+
+// contentKey is the primary key of a request with content.
+func contentKey(u *url.URL, rule *Rule, method string, content *Content) store.Key {
+	var space [512]byte
+	b := keyBuilder{buf: space[:0]}
+	b.add(domainContent)
+	b.add(rule.Partition)
+	b.add(method)
+	b.buf = append(b.buf, content.Key[:]...)
+	b.addTarget(u, rule)
+	return b.sum()
+}
+
+// addTarget adds the target URI in its normal form.
+func (b *keyBuilder) addTarget(u *url.URL, rule *Rule) {
 	scheme := strings.ToLower(u.Scheme)
 	b.add(scheme)
 	b.add(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."))
@@ -58,8 +88,8 @@ func primaryKey(u *url.URL, rule *Rule) store.Key {
 	b.add(normalEscapes(path))
 	query := u.RawQuery
 	present := query != "" || u.ForceQuery
-	if len(rule.DropQuery) > 0 && query != "" {
-		query = withoutParameters(query, rule.DropQuery)
+	if drop := rule.dropped(); len(drop) > 0 && query != "" {
+		query = withoutParameters(query, drop)
 		present = query != ""
 	}
 	if present {
@@ -67,7 +97,6 @@ func primaryKey(u *url.URL, rule *Rule) store.Key {
 		b.add("?")
 		b.add(normalEscapes(query))
 	}
-	return b.sum()
 }
 
 // variantKey is the secondary key of RFC 9111, section 4.1: the primary key with the
@@ -156,6 +185,14 @@ func withoutParameters(query string, drop []string) string {
 		}
 	}
 	return strings.Join(kept, "&")
+}
+
+// dropped lists the query parameters that are left out of the key.
+func (r *Rule) dropped() []string {
+	if r.Access != AccessSigned {
+		return r.DropQuery
+	}
+	return append(signatureParameters(), r.DropQuery...)
 }
 
 func matchesAny(patterns []string, name string) bool {

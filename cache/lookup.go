@@ -73,7 +73,7 @@ func (c *Cache) lookup(primary store.Key, rule *Rule, header http.Header) found 
 			s.release()
 			return found{other: true}
 		}
-		return found{selected: s}
+		return found{selected: c.ifSmall(s, rule)}
 	}
 	variants := s.rec
 	s.release()
@@ -82,7 +82,7 @@ func (c *Cache) lookup(primary store.Key, rule *Rule, header http.Header) found 
 		if !containsAll(set, required) {
 			continue
 		}
-		v := c.load(variantKey(primary, variants.nonce, set, fieldSource(header)))
+		v := c.ifSmall(c.load(variantKey(primary, variants.nonce, set, fieldSource(header))), rule)
 		if v == nil || v.rec.kind != kindObject || f.selected != nil && !newer(v.rec, f.rec) {
 			v.release()
 			continue
@@ -91,6 +91,17 @@ func (c *Cache) lookup(primary store.Key, rule *Rule, header http.Header) found 
 		f.selected = v
 	}
 	return f
+}
+
+// ifSmall returns s unless the rule has become one that stores nothing so large: then it
+// goes.
+func (c *Cache) ifSmall(s *selected, rule *Rule) *selected {
+	if s == nil || rule.MaxObject <= 0 || s.size <= rule.MaxObject || s.rec.kind != kindObject {
+		return s
+	}
+	c.drop(s.key)
+	s.release()
+	return nil
 }
 
 // newer orders the stored responses that a request selects: RFC 9111, section 4, wants

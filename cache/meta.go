@@ -27,12 +27,14 @@ const (
 // number leaves it out.
 const (
 	factVerified = 1 // digests that the body was found to have
+	factTaught   = 2 // the table of digests that knows what this index says
 )
 
 const (
 	kindObject   = 1 // a stored response
 	kindVariants = 2 // the Vary field sets known for a target URI
 	kindPart     = 3 // bytes of a response that is not stored; nothing else is known here
+	kindShared   = 4 // a stored response at a key that no target URI has
 )
 
 var errMeta = errors.New("malformed record")
@@ -44,7 +46,7 @@ type record struct {
 
 	// kindObject
 	status int
-	url    string // target URI as the client of the fill spelled it
+	url    string // see storedURL
 	// requested and received are when the request that last selected or validated
 	// the response was sent and when its answer came (RFC 9111, section 4.2.3).
 	requested, received time.Time
@@ -60,6 +62,8 @@ type record struct {
 	partition string
 	// verified are digests that the body was found to have, and who named them.
 	verified []integrity.Claim
+	// taught is the ID of the table of digests that knows what the body, an index, says.
+	taught [8]byte
 	// date and lifetime are what dateOf and ownLifetime make of the header, where they
 	// were worked out before.
 	date     time.Time
@@ -123,6 +127,9 @@ func (m *record) appendFacts(b []byte) []byte {
 	if len(m.verified) > 0 {
 		facts[factVerified] = encodeClaims(m.verified)
 	}
+	if m.taught != [8]byte{} {
+		facts[factTaught] = m.taught[:]
+	}
 	b = binary.AppendUvarint(b, uint64(len(facts)))
 	for _, number := range slices.Sorted(maps.Keys(facts)) {
 		b = binary.AppendUvarint(b, number)
@@ -179,7 +186,7 @@ func decodeRecord(data []byte) (*record, error) {
 	switch m.kind {
 	case kindVariants:
 		d.variants(m)
-	case kindObject:
+	case kindObject, kindShared:
 		d.object(m)
 		d.rest(m, data[0])
 	default:
@@ -196,7 +203,7 @@ func knownVersion(v byte) bool { return v >= metaVersion1 && v <= metaVersion }
 // recordURL returns the target URI of a record that encode wrote, without reading the
 // rest of it; false for what is no stored response.
 func recordURL(data []byte) (string, bool) {
-	if len(data) < 2 || data[1] != kindObject || !knownVersion(data[0]) {
+	if len(data) < 2 || data[1] != kindObject && data[1] != kindShared || !knownVersion(data[0]) {
 		return "", false
 	}
 	// The fields before the URL are three numbers, and the decoder's string is a copy.
@@ -280,6 +287,8 @@ func (d *metaDecoder) rest(m *record, version byte) {
 		switch number, value := d.uvarint(), d.str(); number {
 		case factVerified:
 			m.verified = decodeClaims(value)
+		case factTaught:
+			copy(m.taught[:], value)
 		}
 	}
 }

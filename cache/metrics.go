@@ -11,6 +11,10 @@ type metrics struct {
 	received      prometheus.Counter
 	fills         *prometheus.CounterVec
 	digests       *prometheus.CounterVec
+	ledger        *prometheus.CounterVec
+	learnt        prometheus.Counter
+	notVouched    prometheus.Counter
+	unreadable    prometheus.Counter
 	resumed       prometheus.Counter
 	joined        prometheus.Counter
 	offline       prometheus.Counter
@@ -18,7 +22,10 @@ type metrics struct {
 	withoutStore  *prometheus.CounterVec
 	storeFailures prometheus.Counter
 
+	answers        *prometheus.CounterVec
+	bound          *prometheus.CounterVec
 	rechecks       *prometheus.CounterVec
+	redirects      *prometheus.CounterVec
 	circuitsOpened prometheus.Counter
 	spared         *prometheus.CounterVec
 }
@@ -51,6 +58,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "larder_cache_digests_total",
 			Help: "Digests that bodies were held to, by source (url, index, header, client; none where there was no digest) and result: verified, mismatch (refused), contradicted (by a more trusted source), outdated (an index of what may change), unknown.",
 		}, []string{"source", "result"}),
+		ledger: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_ledger_total",
+			Help: "Bodies held to the ledger, by result: first (written down), same, refused and warned (another digest than the first), left-out (the ledger is full), failed.",
+		}, []string{"result"}),
+		learnt: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_digests_learnt_total",
+			Help: "Digests of other files that were read in indexes, known ones included.",
+		}),
+		notVouched: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_digests_not_vouched_total",
+			Help: "Digests in indexes that were left out because the index may not speak for the file's host.",
+		}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "larder_cache_indexes_unreadable_total",
+			Help: "Indexes that could not be read, so that nothing was learnt from them.",
+		}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "larder_cache_fills_resumed_total",
 			Help: "Times that a body broken off by upstream was taken up again.",
@@ -76,9 +99,21 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests answered with 504 because nothing was stored and upstream was not to be asked.",
 		}),
 	}
+	m.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_answers_total",
+		Help: "Answers to requests with a body that were judged before they were stored, by result: whole, unusable (an error, or not understood) or damaged (the client's transfer was cut).",
+	}, []string{"result"})
+	m.bound = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_bound_total",
+		Help: "Requests for files of a repository that its signed list has decided, by how: named (served without asking), another-generation (what is stored is not what the list names), or generation-before (a stale list was served as it was before).",
+	}, []string{"result"})
 	m.rechecks = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "larder_cache_rechecks_total",
 		Help: "Requests for which upstream had to say whether the client may have what is stored, by what came of it: allowed, remembered (it had said so lately), denied, failed, or unasked (upstream failed, and it had said so before).",
+	}, []string{"result"})
+	m.redirects = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_cache_redirects_total",
+		Help: "Redirects of upstream under rules that have them followed, by what became of them: followed, or passed to the client because their target may not be asked.",
 	}, []string{"result"})
 	m.circuitsOpened = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "larder_cache_circuits_opened_total",
@@ -94,8 +129,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
-			m.circuitsOpened, m.spared, m.rechecks)
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.ledger, m.learnt, m.notVouched, m.unreadable, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+			m.circuitsOpened, m.spared, m.rechecks, m.redirects, m.bound, m.answers)
 	}
 	return m
 }

@@ -17,7 +17,7 @@ func (x *exchange) offline() bool { return x.rule.Offline || x.c.offline.Load() 
 // when it is disconnected; that this also goes for what must be revalidated is what
 // the operator asks for.
 func (x *exchange) serveOffline() error {
-	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead || x.forOrigin() {
+	if !x.answerable() || x.forOrigin() {
 		return x.offlineMiss()
 	}
 	for range maxRounds {
@@ -31,14 +31,26 @@ func (x *exchange) serveOffline() error {
 func (x *exchange) offlineRound() error {
 	f := x.c.lookup(x.primary, x.rule, x.r.Header)
 	defer f.release()
+	by, other := x.bind(&f)
+	if by != nil {
+		return x.byList(by)
+	}
 	if f.selected == nil {
+		f.selected = x.adopt()
+	}
+	if f.selected == nil || other {
 		return x.offlineMiss()
 	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
+	if j.expired {
+		return x.offlineMiss()
+	}
 	if j.fresh {
 		return x.hit(f.selected, j, "")
 	}
-	return x.hit(f.selected, j, "offline")
+	s, old := x.generation(f.selected)
+	defer old.release()
+	return x.hit(s, j, "offline")
 }
 
 // offlineMiss is the answer where nothing is stored.

@@ -122,7 +122,11 @@ func (p *passage) mayHave() (bool, error) {
 	}
 	brings := p.fill.verdict == shared || p.fill.verdict == validated
 	if p.leader {
-		if brings || p.fill.verdict == unshared && p.fill.status < 400 {
+		if p.rule.RecheckProof != nil {
+			// What was sent to it is its own to have, and proves nothing.
+			return true, nil
+		}
+		if p.fill.vouched && (brings || p.fill.verdict == unshared && p.fill.status < 300) {
 			p.c.verdicts.allow(p.c.verdicts.claimOf(p.r, p.rule), p.c.now())
 			p.cleared = true
 		}
@@ -138,7 +142,9 @@ func (p *passage) mayHave() (bool, error) {
 func (p *passage) staleOnError(status int) error {
 	p.out.Hit = true
 	ttl := p.j.ttl
-	return p.fromStore(p.found.selected, cacheStatus{
+	s, old := p.generation(p.found.selected)
+	defer old.release()
+	return p.fromStore(s, cacheStatus{
 		fwd: p.j.because, fwdStatus: status, ttl: &ttl, collapsed: p.out.Collapsed, detail: "stale-if-error",
 	})
 }
@@ -192,12 +198,12 @@ func (p *passage) echoed() error {
 // credentials where a leader without any was told that there is nothing.
 func (p *passage) unshared(set []string) error {
 	status := p.fill.status
-	if !p.leader && p.rule.checked() && status >= 400 && !failsForNow(status) {
-		// It was the leader's credential that upstream did not like.
+	if !p.leader && (p.rule.checked() || p.rule.byContent()) && status >= 400 && !failsForNow(status) {
+		// It was the leader's credential that upstream did not like, or its URL.
 		p.out.Collapsed = false
 		return errAgain
 	}
-	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, set)
+	odd := status >= 400 && status < 500 && status != http.StatusTooManyRequests && withholdsOdd(p.r, p.rule, p.content.sent(set))
 	switch {
 	case odd && p.leader:
 		p.fill.orphan()

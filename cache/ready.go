@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"larder/cache/store"
@@ -27,6 +28,7 @@ type Ready struct {
 type readyParts struct {
 	rec    *record
 	sum    string
+	sure   atomic.Uint64 // the epoch, and one, when it was held to what indexes say
 	once   sync.Once
 	header http.Header // without Age and larder's member of Cache-Status
 	head   [3][]byte   // the same in HTTP/1.1: before the value of Age, up to that of larder's member, and the rest
@@ -42,7 +44,7 @@ func (c *Cache) Ready(target *url.URL, rule *Rule) (Ready, bool) {
 		return Ready{}, false
 	}
 	hot, ok := c.store.Hot(primaryKey(target, rule))
-	if !ok {
+	if !ok || rule.MaxObject > 0 && int64(len(hot.Body())) > rule.MaxObject {
 		return Ready{}, false
 	}
 	v, err := hot.Value(decodeShared)
@@ -55,11 +57,28 @@ func (c *Cache) Ready(target *url.URL, rule *Rule) (Ready, bool) {
 	}
 	now := c.now()
 	j := judge(p.rec, rule, nil, now)
-	if !j.fresh {
+	if !j.fresh || !c.sureOf(p, hot, target, rule) {
 		return Ready{}, false
 	}
 	p.once.Do(func() { p.prepare(hot) })
 	return Ready{parts: p, body: hot.Body(), age: currentAge(p.rec, now), ttl: j.ttl, detail: j.overrules}, true
+}
+
+// sureOf reports whether nothing is known by now that speaks against a response. Serve
+// does the same, and what follows if something does.
+func (c *Cache) sureOf(p *readyParts, hot *store.Hot, target *url.URL, rule *Rule) bool {
+	if rule.Verify == VerifyOff {
+		return true
+	}
+	epoch := c.learning.epoch() + 1
+	if p.sure.Load() != epoch {
+		bad, unread := c.compare(p.rec, hot.SHA256(), target, rule)
+		if bad != nil || len(unread) > 0 {
+			return false
+		}
+		p.sure.Store(epoch)
+	}
+	return !rule.unproved(p.rec.verified)
 }
 
 // loaded is a decoded record as it is kept with a hot object.

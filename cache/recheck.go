@@ -2,11 +2,16 @@ package cache
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
+
+// maxProof bounds how much is read of an answer to see whether it is a yes.
+const maxProof = 128 << 10
 
 // question is one that is being put to upstream: may a client have something? Clients
 // with the same credential wait for the same answer.
@@ -14,7 +19,9 @@ type question struct {
 	done   chan struct{}
 	status int
 	header http.Header
+	length int64
 	err    error
+	yes    bool
 }
 
 // admitted reports whether the client may have what is stored, or fetched for another
@@ -26,7 +33,7 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 	}
 	v := &x.c.verdicts
 	claim := v.claimOf(x.r, x.rule)
-	if v.allows(claim, x.rule.recheckTTL(), x.c.now()) {
+	if v.allows(claim, x.rule, 0, x.c.now()) {
 		x.c.metrics.rechecks.WithLabelValues("remembered").Inc()
 		x.cleared = true
 		return true, nil
@@ -34,12 +41,29 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 	if x.offline() {
 		return x.admittedUnasked(claim, "offline")
 	}
-	q, err := x.c.ask(x, claim)
+	if x.rule.Access == AccessSigned && x.r.Method == http.MethodHead {
+		return false, x.forward("request", "recheck") // it may be signed for, or not
+	}
+	known := x.verifiedLately(claim)
+	if known {
+		if why := x.c.circuits.spared(x.r.URL, x.c.now()); why != "" {
+			return x.admittedUnasked(claim, why)
+		}
+	}
+	q, err := x.c.ask(x, claim, s)
 	if err != nil {
 		return false, err
 	}
+	var patience <-chan time.Time // nil for who has nothing else
+	if known {
+		t := time.NewTimer(x.c.budget)
+		defer t.Stop()
+		patience = t.C
+	}
 	select {
 	case <-q.done:
+	case <-patience:
+		return x.admittedUnasked(claim, "upstream-slow")
 	case <-x.r.Context().Done():
 		return false, x.r.Context().Err()
 	}
@@ -53,7 +77,7 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 			return false, q.err
 		}
 		return false, x.relayStatus(q)
-	case q.status < 400:
+	case q.yes:
 		x.admit(claim, "allowed")
 		return true, nil
 	}
@@ -86,7 +110,7 @@ func (x *exchange) admittedUnasked(claim claim, how string) (bool, error) {
 }
 
 func (x *exchange) verifiedLately(claim claim) bool {
-	return x.c.verdicts.allows(claim, x.rule.recheckTTL()+x.rule.StaleIfError, x.c.now())
+	return x.c.verdicts.allows(claim, x.rule, x.rule.StaleIfError, x.c.now())
 }
 
 // mayGoUnasked reports whether a stale response may be served to the client although
@@ -99,17 +123,18 @@ func (x *exchange) mayGoUnasked() bool {
 // is upstream's to the client, body and all, and where only HEAD is not known it is what
 // was asked for. It is conditional on what is stored, so that this can be served.
 func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, err error) {
-	if refuses := q.status == http.StatusUnauthorized || q.status == http.StatusForbidden || absent(q.status); refuses {
-		x.c.verdicts.refuse(claim)
+	if gone := absent(q.status); gone || q.status == http.StatusUnauthorized || q.status == http.StatusForbidden {
+		x.c.verdicts.refuse(claim, gone)
 	}
 	cs := cacheStatus{fwd: "request", detail: "recheck"}
-	if x.r.Method == http.MethodHead && x.rule.RecheckAt == "" {
+	if x.r.Method == http.MethodHead && x.rule.RecheckAt == "" && q.status >= 400 {
 		x.c.metrics.rechecks.WithLabelValues("denied").Inc()
 		return false, x.relayHead(q, cs)
 	}
 	resp, err := x.send(func(ctx context.Context) *http.Request {
 		req := ownRequest(ctx, x.r)
-		if s != nil && s.rec.etag != "" {
+		x.content.in(req)
+		if s != nil && s.rec.etag != "" && x.content == nil {
 			req.Header["If-None-Match"] = []string{s.rec.etag}
 			delete(req.Header, "If-Modified-Since")
 		}
@@ -118,14 +143,15 @@ func (x *exchange) askItself(s *selected, claim claim, q *question) (ok bool, er
 	if err != nil {
 		return false, err
 	}
-	if s != nil && s.rec.etag != "" && resp.StatusCode == http.StatusNotModified && selects(s.rec, resp.Header, HTTP) {
+	if s != nil && s.rec.etag != "" && x.content == nil && resp.StatusCode == http.StatusNotModified && selects(s.rec, resp.Header, HTTP) {
 		resp.Body.Close()
 		x.admit(claim, "allowed")
 		return true, nil
 	}
-	if resp.StatusCode < 400 {
+	switch {
+	case x.vouched && resp.StatusCode < 300 && x.rule.RecheckProof == nil:
 		x.admit(claim, "allowed")
-	} else {
+	case resp.StatusCode >= 400:
 		x.c.metrics.rechecks.WithLabelValues("denied").Inc()
 	}
 	return false, x.relay(resp, cs)
@@ -157,8 +183,8 @@ func (x *exchange) relayStatus(q *question) error {
 }
 
 // ask puts the question whether x's client may have what it asks for, or joins those who
-// wait for the answer already.
-func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
+// wait for the answer already. s is what is stored of it, or nil.
+func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 	v := &c.verdicts
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -170,6 +196,10 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(x.r.Context()))
 	stop := context.AfterFunc(c.ctx, cancel)
 	req := x.rule.question(ctx, x.r)
+	size := int64(-1)
+	if s != nil && x.rule.byContent() {
+		size = s.size
+	}
 	started := c.start(func() {
 		defer cancel()
 		defer stop()
@@ -180,12 +210,22 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 			close(q.done)
 		}()
 		resp, err := c.roundTrip(req)
+		vouched := true
+		if err == nil && (x.rule.ValidateHead || redirects(resp.StatusCode) && !x.rule.isYes(req, resp)) {
+			// Where the digest is wanted, or a redirect says nothing, what is at its end may.
+			resp, vouched, err = c.follow(x.rule, req, resp)
+		}
 		if err != nil {
 			q.err = err
 			return
 		}
+		q.status, q.header, q.length = resp.StatusCode, endToEnd(resp.Header), resp.ContentLength
+		// No page that asks for a password is just as long as the content.
+		q.yes = x.rule.isYes(req, resp) && (vouched || q.status == http.StatusOK && q.length == size)
+		if q.yes && x.rule.RecheckProof != nil {
+			q.yes = q.status == http.StatusOK && x.rule.RecheckProof(resp.Header, io.LimitReader(resp.Body, maxProof))
+		}
 		resp.Body.Close()
-		q.status, q.header = resp.StatusCode, endToEnd(resp.Header)
 	})
 	if !started {
 		stop()
@@ -194,6 +234,22 @@ func (c *Cache) ask(x *exchange, claim claim) (*question, error) {
 	}
 	v.questions[claim.target] = q
 	return q, nil
+}
+
+// isYes reports whether upstream's answer to a question lets the client have it. Where the
+// rule knows redirects for the way to the content, one that carries a signature or names
+// the content is a yes. Any other may lead to a page that asks for a password.
+func (r *Rule) isYes(asked *http.Request, resp *http.Response) bool {
+	switch {
+	case r.Access == AccessSigned:
+		return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent
+	case resp.StatusCode < 300:
+		return true
+	case !r.FollowRedirects && !r.byContent() || asked.Method != http.MethodHead:
+		return false
+	}
+	to := locationOf(asked.URL, resp.StatusCode, resp.Header)
+	return to != nil && leadsToContent(r, asked.URL, to)
 }
 
 // question is the request by which upstream is asked: the client's own, without what
@@ -205,6 +261,11 @@ func (r *Rule) question(ctx context.Context, client *http.Request) *http.Request
 		if ownCopyField(name) || name == "Te" || strings.HasPrefix(name, "Content-") || name == "Expect" {
 			delete(req.Header, name)
 		}
+	}
+	if r.Access == AccessSigned {
+		// The method is signed as well. Of GET one byte is enough.
+		req.Method, req.Header["Range"] = http.MethodGet, []string{"bytes=0-0"}
+		return req
 	}
 	if r.RecheckAt == "" || r.RecheckScope == nil {
 		return req

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"larder/cache/store"
 )
 
 // guarded is an origin whose paths /REPOSITORY/NAME are for the bearers of that
@@ -196,6 +198,37 @@ func TestRecheckWhileUpstreamFails(t *testing.T) {
 	}
 }
 
+// TestRecheckIsSparedWhenUpstreamAsksToBeLeftAlone, and does not wait long for one that
+// is slow, where the client is known.
+func TestRecheckOfAThrottlingOrSlowUpstream(t *testing.T) {
+	g := &guarded{}
+	rule := rechecking()
+	rule.StaleIfError = time.Hour
+	slow := make(chan struct{})
+	var stuck atomic.Bool
+	w := newWorldWith(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+		if stuck.Load() {
+			<-slow
+		}
+		g.ServeHTTP(rw, r)
+	}, Options{StaleBudget: 50 * time.Millisecond}, store.Options{})
+	t.Cleanup(func() { close(slow) })
+	body := []byte("of /a/1")
+	w.get("/a/1", bearer, "Bearer a.1")
+	w.clock.advance(defaultRecheckTTL)
+	g.down.Store(429) // Retry-After: 7
+	w.get("/a/1", bearer, "Bearer a.1").want(t, 200, body, "larder; hit; detail=stale-if-error")
+	asked := w.all.Load()
+	w.get("/a/1", bearer, "Bearer a.1").want(t, 200, body, "larder; hit; detail=throttled")
+	if n := w.all.Load() - asked; n != 0 {
+		t.Errorf("it was asked %d times all the same", n)
+	}
+	w.clock.advance(8 * time.Second)
+	g.down.Store(0)
+	stuck.Store(true)
+	w.get("/a/1", bearer, "Bearer a.1").want(t, 200, body, "larder; hit; detail=upstream-slow")
+}
+
 func TestRecheckWhileUpstreamCannotBeReached(t *testing.T) {
 	g := &guarded{}
 	rule := rechecking()
@@ -363,13 +396,13 @@ func TestVerdictsAreBounded(t *testing.T) {
 		r.Header.Set("Authorization", fmt.Sprintf("Bearer %d", i))
 		claims[i] = v.claimOf(r, rule)
 		v.allow(claims[i], time.Unix(1, 0))
-		v.allows(claims[0], time.Minute, time.Unix(1, 0)) // is kept, being used
+		v.allows(claims[0], rule, 0, time.Unix(1, 0)) // is kept, being used
 	}
 	if len(v.allowed.byKey) != 100 || v.allowed.order.Len() != 100 {
 		t.Errorf("%d verdicts, %d in order", len(v.allowed.byKey), v.allowed.order.Len())
 	}
 	for i, want := range map[int]bool{0: true, 1: false, 50: false, 52: true, 149: true} {
-		if got := v.allows(claims[i], time.Minute, time.Unix(1, 0)); got != want {
+		if got := v.allows(claims[i], rule, 0, time.Unix(1, 0)); got != want {
 			t.Errorf("%d is remembered: %v", i, got)
 		}
 	}

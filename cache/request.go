@@ -16,12 +16,13 @@ const fillAgent = "larder"
 // Under Immutable and Revalidate it is a function of the target URI and of the
 // fields in set, the ones that the key holds, so that nothing else in a client's
 // request can change what others get: Accept-Encoding in its normalised form, Accept
-// and User-Agent fixed unless in set, everything else withheld. A response whose
-// Vary names a field that was withheld is not used for a client that sent it; the
-// request is repeated with it and the set remembered. Credentials go along, since
-// without them private registries answer nothing, under AccessRecheck also those in fields
-// of other names; what may be stored then is for Rule.Access to say. Should upstream refuse (4xx), the client's own request
-// follows, see exchange.unshared.
+// and User-Agent fixed unless in set (and Accept where the URI has the digest of the
+// body), everything else withheld. A response whose Vary names a field that was withheld
+// is not used for a client that sent it; the request is repeated with it and the set
+// remembered. Credentials go along, since without them private registries answer nothing,
+// under AccessRecheck also those in fields of other names; what may be stored then is for
+// Rule.Access to say. Should upstream refuse (4xx), the client's own request follows, see
+// exchange.unshared.
 //
 // Under HTTP the origin's Vary is trusted, as RFC 9111 does: all end-to-end
 // fields go along, Accept-Encoding in its normalised form, but for those by which
@@ -54,6 +55,11 @@ func canonicalRequest(ctx context.Context, r *http.Request, rule *Rule, set []st
 		"Accept-Encoding": {fieldSource(r.Header).normal("accept-encoding")},
 		"User-Agent":      {fillAgent},
 	}
+	if _, ok := rule.URLDigest(r.URL); ok && rule.Mode == Immutable && fieldSource(r.Header).normal("accept") != "" {
+		// The body can be no other, and distribution answers 404 to who does not accept by
+		// name the type of manifest that it has under the digest.
+		req.Header["Accept"] = slices.Clone(r.Header["Accept"])
+	}
 	for name, v := range r.Header {
 		if len(v) > 0 && (name == "Authorization" || name == "Cookie" || rule.checked() && IsSecret(name)) && !hopByHop(name) {
 			req.Header[name] = slices.Clone(v)
@@ -69,6 +75,9 @@ func canonicalRequest(ctx context.Context, r *http.Request, rule *Rule, set []st
 		default:
 			delete(req.Header, key)
 		}
+	}
+	if rule.byContent() {
+		req.Header["Accept-Encoding"] = []string{"identity"} // what the digest is of
 	}
 	keepAgentAway(req.Header)
 	return req

@@ -81,6 +81,9 @@ func clientGone(err error) error {
 func (x *exchange) newReply(status int, fields http.Header, cs cacheStatus) *reply {
 	x.out.CacheStatus = cs.String()
 	own := make(http.Header, 4)
+	if x.kept {
+		maps.Copy(own, x.rule.overrides)
+	}
 	own["Cache-Status"] = appended(fields["Cache-Status"], x.out.CacheStatus)
 	return &reply{x: x, status: status, fields: fields, own: own}
 }
@@ -104,6 +107,7 @@ func (x *exchange) text(status int, cs cacheStatus, body string) error {
 // fromStore answers from a stored response: whole, ranges, 304 or 416.
 func (x *exchange) fromStore(s *selected, cs cacheStatus) error {
 	cs.key = keyText(x.rule, x.r.Header, s.rec.header)
+	x.kept = true
 	x.out.SHA256 = ""
 	if s.rec.status == http.StatusOK {
 		x.out.SHA256, x.out.Verified = hexSum(s.sum), s.rec.proof
@@ -137,11 +141,37 @@ func (x *exchange) fromStore(s *selected, cs cacheStatus) error {
 	if s.rec.status != http.StatusNoContent {
 		p.setLength(s.size)
 	}
-	if x.r.Method == http.MethodHead {
+	if x.r.Method == http.MethodHead || x.skips(s) {
 		p.start()
 		return nil
 	}
 	return p.span(s, span{0, s.size})
+}
+
+// A Skipper is a response's writer that may have no use for a stored body. One in whose
+// Unwrap it is counts too.
+type Skipper interface {
+	// Skip reports whether the body of a 200, which has this digest, need not be
+	// written. It is asked before the header is written, if the body is stored whole.
+	Skip(sha256 [32]byte) bool
+}
+
+// skips asks the writer whether it has a use for the body.
+func (x *exchange) skips(s *selected) bool {
+	if s.rec.status != http.StatusOK {
+		return false
+	}
+	for w := x.w; w != nil; {
+		if k, ok := w.(Skipper); ok {
+			return k.Skip(s.sum)
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = u.Unwrap()
+	}
+	return false
 }
 
 // unsatisfiable answers 416 (RFC 9110, section 15.5.17).
@@ -181,6 +211,7 @@ func (p *reply) span(s *selected, part span) error {
 // fromFill answers from a running fill.
 func (x *exchange) fromFill(f *fill, fields http.Header, cs cacheStatus) error {
 	cs.key = keyText(x.rule, x.r.Header, f.common)
+	x.kept = true
 	if notModified(x.r.Header, fields, f.status, f.received) {
 		// The client needs no byte, but the next one does.
 		f.keep.Store(true)

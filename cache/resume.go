@@ -59,6 +59,9 @@ func (r *resumption) next(cause error) (*http.Response, error) {
 	if _, ok := errors.AsType[*readError](cause); !ok || r.f.ctx.Err() != nil {
 		return nil, cause
 	}
+	if r.f.content != nil && !r.unseen {
+		return nil, cause // ranges are of GET, and nobody says that what is made twice is the same
+	}
 	for {
 		size, _ := r.f.spool.progress()
 		if r.total >= 0 && size >= r.total {
@@ -114,7 +117,7 @@ func (r *resumption) try(size int64) (*http.Response, error) {
 		req.Header["If-Range"] = []string{condition}
 	}
 	r.requested = r.f.c.now()
-	resp, err := r.f.c.roundTrip(req)
+	resp, _, err := r.f.c.exchangeUnder(r.f.rule, req)
 	if err != nil {
 		return nil, err
 	}

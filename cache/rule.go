@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"io"
+	"net/http"
 	"net/url"
 	"regexp"
 	"time"
@@ -107,6 +109,19 @@ type Rule struct {
 	FinishFill FinishFill
 	// Access says how it is made sure that a client may have what is stored.
 	Access Access
+	// SignedBy reports, under AccessSigned, whether a host's redirects are believed to
+	// give the right to the signed URLs in them; nil: none's.
+	SignedBy func(host string) bool
+	// FollowRedirects has upstream's redirects followed for GET and HEAD as long as they
+	// lead to https, and the response at their end answers for the URL that was asked for.
+	// Credentials go to the origin asked for alone.
+	FollowRedirects bool
+	// KeyByDigest makes the SHA-256 digest that Digests find in the path the key, whatever
+	// host, path and query it comes with. A URL without one has its own key.
+	KeyByDigest bool
+	// ValidateHead has what is stale validated with HEAD, by the Docker-Content-Digest of
+	// the answer, or its ETag; where it has neither of those that are stored, with GET.
+	ValidateHead bool
 	// RecheckTTL is how long AccessRecheck relies on what upstream has said of a
 	// credential, as long as that has not expired; 0: two minutes. While upstream fails
 	// it does so for StaleIfError besides.
@@ -118,14 +133,28 @@ type Rule struct {
 	// RecheckAt is where upstream is asked with GET about what RecheckScope matches: a
 	// request target, with $1 for a group. "": at the URL itself, with HEAD.
 	RecheckAt string
+	// RecheckProof judges a 200 at RecheckAt, of which it reads little: whether it is the
+	// yes that its status seems to say. Then nothing else is one, neither another status
+	// nor what upstream sends of what is to be stored. nil: any status below 400 is.
+	// It may be called by several goroutines at once.
+	RecheckProof func(header http.Header, body io.Reader) bool
 	// Digests find the digest of the body in the path of the target URI.
 	Digests []integrity.PathPattern
 	// Verify says what becomes of responses by the digest that they should have.
 	Verify Verify
+	// Share: what is stored is found by its content as well, by rules with the same Share,
+	// where a request's own target or an index of its host names the SHA-256. "": by
+	// nobody.
+	Share string
 	// Index says that the responses are indexes of other responses' digests; nil: no.
 	Index *Index
 	// Ledger says what becomes of other bytes than those first seen under a URL.
 	Ledger LedgerMode
+
+	// content is the digest that is the key, and overrides are the fields that the query
+	// of a signed URL sets in the response; see at.
+	content   integrity.Digest
+	overrides http.Header
 }
 
 // Verify says what becomes of responses by the digest that they should have.
@@ -160,6 +189,8 @@ type Index struct {
 	// Vouches reports whether the index may name digests of files on a host besides its
 	// own.
 	Vouches func(host string) bool
+	// Hosts lists those of them whose names are known.
+	Hosts []string
 }
 
 // URLDigest returns the digest of the body that the path of the target URI names, the
@@ -177,6 +208,41 @@ func (r *Rule) URLDigest(target *url.URL) (integrity.Digest, bool) {
 	return integrity.Digest{}, false
 }
 
+// byContent reports whether the digest of the content is the key.
+func (r *Rule) byContent() bool { return !r.content.IsZero() }
+
+// at returns the rule as it is for a target URI: from there on it knows what there is of
+// the digest that is the key, and of fields that the query of a signed URL sets.
+func (r *Rule) at(target *url.URL) *Rule {
+	d, ok := r.contentOf(target)
+	var overrides http.Header
+	if r.Access == AccessSigned {
+		overrides = overridesOf(target)
+	}
+	if (!ok || r.byContent()) && overrides == nil {
+		return r
+	}
+	found := *r
+	found.overrides = overrides
+	if ok {
+		found.content = d
+	}
+	return &found
+}
+
+// contentOf returns the digest that is the key of a target URI. Others than SHA-256 are
+// none: that is the one by which the store knows what it holds.
+func (r *Rule) contentOf(target *url.URL) (integrity.Digest, bool) {
+	if !r.KeyByDigest {
+		return integrity.Digest{}, false
+	}
+	if r.byContent() {
+		return r.content, true
+	}
+	d, ok := r.URLDigest(target)
+	return d, ok && d.Algorithm() == integrity.SHA256
+}
+
 // keeping says how the store keeps what is stored under the rule.
 func (r *Rule) keeping() store.CommitOptions {
 	return store.CommitOptions{Pinned: r.Pin, Group: r.Name, MaxGroup: r.MaxStore}
@@ -184,13 +250,17 @@ func (r *Rule) keeping() store.CommitOptions {
 
 // required lists, in lower case, the request fields that every key under the rule
 // holds. What is validated are indexes, and those negotiate by Accept (PyPI has
-// three representations under one URI), so there Accept is always among them.
+// three representations under one URI), so there Accept is always among them; but for
+// what signed lists name, which is one representation by its digest, and of which apt
+// asks for the list with one Accept and for the rest with another.
 func (r *Rule) required() []string {
-	if len(r.Vary) == 0 && r.Mode != Revalidate {
+	_, listed := r.listKind()
+	negotiated := r.Mode == Revalidate && !listed
+	if len(r.Vary) == 0 && !negotiated {
 		return nil
 	}
 	set := r.Vary
-	if r.Mode == Revalidate {
+	if negotiated {
 		set = append([]string{"accept"}, set...)
 	}
 	return fieldSet(set)

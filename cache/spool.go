@@ -42,6 +42,7 @@ type spool struct {
 	lost    error // why the store no longer takes bytes; nil while it does
 	hold    int64 // of the bytes, the last ones that nobody sees before they are released
 	window  []byte
+	arrived bool // all bytes are there, whether or not they are shown
 	done    bool
 	err     error         // with done: how the body ended; nil is complete
 	changed chan struct{} // closed at the next change; nil when nobody waits
@@ -254,10 +255,38 @@ func (s *spool) wake() {
 	}
 }
 
+// arrive says that no more bytes come, to those who see them all: what becomes of the
+// body is still open.
+func (s *spool) arrive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arrived = true
+	s.wake()
+}
+
 // cursor is one reader's place in a spool.
 type cursor struct {
 	s   *spool
 	off int64 // guarded by s.mu
+	// whole: it sees what is held back too, and gives up when the store takes no more.
+	whole bool
+}
+
+// openWhole returns a cursor at the beginning for who only looks on.
+func (s *spool) openWhole() *cursor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &cursor{s: s, whole: true}
+	s.cursors[c] = struct{}{}
+	return c
+}
+
+// ahead is how many bytes are there for c. Called with mu held.
+func (s *spool) ahead(c *cursor) int64 {
+	if c.whole {
+		return s.size - c.off
+	}
+	return s.visible() - c.off
 }
 
 // open returns a cursor at off, or nil when those bytes are gone already.
@@ -285,10 +314,17 @@ func (c *cursor) read(ctx context.Context, p []byte) (n int, more bool, err erro
 	s := c.s
 	for {
 		s.mu.Lock()
-		ahead := s.visible() - c.off
+		ahead := s.ahead(c)
 		switch {
+		case c.whole && s.lost != nil:
+			err := s.lost
+			s.mu.Unlock()
+			return 0, false, err
 		case ahead > 0:
 			return c.take(p, ahead)
+		case c.whole && s.arrived:
+			s.mu.Unlock()
+			return 0, false, io.EOF
 		case s.done:
 			err := s.err
 			s.mu.Unlock()

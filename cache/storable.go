@@ -1,15 +1,27 @@
 package cache
 
 import (
+	"bytes"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
+
+	"larder/cache/integrity"
 )
 
 // storable decides whether the response to sent, a GET as it went upstream, may be
 // stored (RFC 9111, section 3). If not, why is a short reason for Cache-Status.
 func storable(rule *Rule, sent *http.Request, resp *http.Response) (ok bool, why string) {
+	if rule.byContent() {
+		switch {
+		case resp.StatusCode != http.StatusOK:
+			return false, "status" // it says something of that URL, and not of the content
+		case !isIdentity(resp.Header):
+			return false, "recoded"
+		}
+	}
 	cc := parseCacheControl(resp.Header["Cache-Control"])
 	if !cacheableStatus(rule, resp.StatusCode, cc) {
 		return false, "status"
@@ -23,6 +35,11 @@ func storable(rule *Rule, sent *http.Request, resp *http.Response) (ok bool, why
 	}
 	if why := unstorableBody(rule, resp); why != "" {
 		return false, why
+	}
+	if sent.URL != nil {
+		if _, ok := redirectEnd(sent.URL.String(), resp.StatusCode, resp.Header); !ok {
+			return false, "signed" // nobody knows until when
+		}
 	}
 	if rule.MaxObject > 0 && resp.ContentLength > rule.MaxObject {
 		return false, "too-large"
@@ -83,9 +100,12 @@ func forbidden(rule *Rule, sent *http.Request, resp *http.Response, cc directive
 		}
 		// The transport may have a credential of its own for the origin, and says so
 		// unless what it opens is for everybody.
-		if resp.Request != nil && hasCredentials(rule, resp.Request) {
+		if resp.Request != nil && hasCredentialFields(rule, resp.Request) {
 			return "injected"
 		}
+	}
+	if r := resp.Request; r != nil && sent.URL != nil && !sameOrigin(r.URL, sent.URL) && hasCredentialFields(rule, r) {
+		return "injected" // where a redirect led, and nobody had asked for
 	}
 	if _, any := varyFields(resp.Header); any {
 		return "vary"
@@ -164,6 +184,39 @@ func sharesCookies(cc directives, h http.Header) bool {
 	return cc.has("public") || len(h["Expires"]) > 0
 }
 
+// contentHeader reduces a header to what may be said of content by whoever asks for it
+// under any URL: which host it came from must not show, but in the type that it gave it.
+// The entity tag is the digest, so that parts from different hosts are known for parts of
+// the same.
+func contentHeader(h http.Header, d integrity.Digest) {
+	for name := range h {
+		switch name {
+		case "Content-Type", "Date", "Docker-Content-Digest", "Docker-Distribution-Api-Version", "Accept-Ranges":
+		default:
+			delete(h, name)
+		}
+	}
+	h["Etag"] = []string{`"` + d.String() + `"`}
+	h["Accept-Ranges"] = []string{"bytes"}
+}
+
+// isContent reports whether a body's digest is that of the key.
+func (r *Rule) isContent(sum [32]byte) bool { return bytes.Equal(r.content.Sum(), sum[:]) }
+
+// storedURL is the target URI as it is kept: without what may be a password, and what is
+// left out of the key, signatures above all.
+func storedURL(u *url.URL, rule *Rule) string {
+	kept := *u
+	kept.User = nil
+	switch {
+	case rule.byContent():
+		kept.RawQuery, kept.ForceQuery = "", false
+	case kept.RawQuery != "":
+		kept.RawQuery = withoutParameters(kept.RawQuery, rule.dropped())
+	}
+	return kept.String()
+}
+
 // storedHeader is the header that is kept: all end-to-end fields (RFC 9111, section
 // 3.1) without what private="..." names, and with the time of receipt for a Date that
 // is missing (RFC 9110, section 6.6.1). Alt-Svc goes in spite of section 3.1: it
@@ -171,6 +224,12 @@ func sharesCookies(cc directives, h http.Header) bool {
 // the origin, says that the response is for everybody.
 func storedHeader(h http.Header, rule *Rule, received time.Time) http.Header {
 	kept := endToEnd(h)
+	if rule.byContent() {
+		contentHeader(kept, rule.content)
+	}
+	for name := range rule.overrides {
+		delete(kept, name) // which says more of that URL than of what it names
+	}
 	kept.Del("Alt-Svc")
 	if rule.Mode != HTTP {
 		kept.Del("Set-Cookie")

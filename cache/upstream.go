@@ -30,7 +30,8 @@ func (e *TimeoutError) Timeout() bool { return true }
 // roundTrip sends req and returns the response once its header is in. The body's
 // reads fail with a *TimeoutError when nothing arrives for the idle timeout. A
 // connection that dies before the first response byte is tried once more, since
-// pooled ones do (RFC 9110, section 9.2.2: GET and HEAD may be repeated). net/http
+// pooled ones do (RFC 9110, section 9.2.2: GET and HEAD may be repeated, and so may
+// what a rule has called a question, see Content). net/http
 // does so itself while it has pooled connections left; this one is for the fresh one
 // that comes after them, as behind a load balancer that is being drained.
 //
@@ -47,6 +48,7 @@ func (c *Cache) roundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case err == nil:
 		c.circuits.answered(req.URL, resp, c.now())
+		c.NoteRedirect(req.URL, resp.StatusCode, resp.Header)
 	case req.Context().Err() == nil && c.circuits.failed(req.URL, err, c.now()):
 		c.metrics.circuitsOpened.Inc()
 		c.log.Warn("upstream is down", "host", req.URL.Host, "err", err)
@@ -54,11 +56,18 @@ func (c *Cache) roundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (c *Cache) try(req *http.Request) (*http.Response, error) {
+func (c *Cache) try(req *http.Request) (resp *http.Response, err error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	late := &TimeoutError{URL: logURL(req.URL), Phase: "response header", After: c.idle}
 	timer := time.AfterFunc(c.idle, func() { cancel(late) })
-	resp, err := c.upstream.RoundTrip(req.WithContext(ctx))
+	req = req.WithContext(ctx)
+	if req.GetBody != nil {
+		if req.Body, err = req.GetBody(); err != nil {
+			cancel(nil)
+			return nil, err
+		}
+	}
+	resp, err = c.upstream.RoundTrip(req)
 	if !timer.Stop() && err == nil {
 		// The timer has fired: what came is about to be cut off anyway.
 		resp.Body.Close()

@@ -151,7 +151,10 @@ func keyFields(rule *Rule, sent, response http.Header) []string {
 			set = slices.DeleteFunc(set, func(n string) bool { return n == "accept-encoding" })
 		}
 	}
-	if rule.Access != AccessByResponse && rule.Mode == Immutable {
+	if rule.byContent() {
+		return nil // the digest has selected it
+	}
+	if rule.Access != AccessByResponse && rule.sameForAll() {
 		// Who may have it is another question, and nobody gets another one.
 		set = slices.DeleteFunc(set, IsSecret)
 	}

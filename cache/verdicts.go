@@ -22,6 +22,12 @@ const (
 	// maxVerdicts bounds the credentials, each with what it was asked for, of which is
 	// known that upstream lets them have it; some 200 bytes each.
 	maxVerdicts = 1 << 15
+	// maxPlaces bounds the URLs of which is known that upstream has there what they name,
+	// and maxGrants the signed URLs that upstream has sent clients to.
+	maxPlaces = 1 << 16
+	maxGrants = 1 << 14
+	// placeTTL is how long upstream is taken still to have something where it had it.
+	placeTTL = time.Hour
 	// defaultRecheckTTL is how long that is believed where the rule does not say.
 	defaultRecheckTTL = 2 * time.Minute
 )
@@ -35,6 +41,11 @@ type verdicts struct {
 	mu sync.Mutex
 	// allowed are by credential and scope.
 	allowed recent[verdictKey, permission]
+	// places are URLs at which upstream had the content whose digest they name. Who may
+	// read one repository may not, for that, read by digest what only another one holds.
+	places recent[verdictKey, time.Time]
+	// grants are signed URLs that upstream has sent clients to.
+	grants recent[verdictKey, grant]
 	// questions are those that are being put to upstream, by credential and request.
 	questions map[verdictKey]*question
 }
@@ -47,6 +58,12 @@ type permission struct {
 	expires time.Time // the credential itself, by its own word; zero: it does not say
 }
 
+// grant is a signed URL that came in a redirect.
+type grant struct {
+	until time.Time
+	by    string // the host whose redirect it was
+}
+
 // holds reports whether it may be relied on for a time after it was given.
 func (p permission) holds(now time.Time, ttl time.Duration) bool {
 	return now.Sub(p.at) < ttl && (p.expires.IsZero() || now.Before(p.expires))
@@ -54,7 +71,7 @@ func (p permission) holds(now time.Time, ttl time.Duration) bool {
 
 func (v *verdicts) init() {
 	rand.Read(v.secret[:]) // never fails
-	v.allowed.limit = maxVerdicts
+	v.allowed.limit, v.places.limit, v.grants.limit = maxVerdicts, maxPlaces, maxGrants
 	v.questions = make(map[verdictKey]*question)
 }
 
@@ -62,6 +79,10 @@ func (v *verdicts) init() {
 type claim struct {
 	scope   verdictKey // the credential, for everything that its rule judges together
 	target  verdictKey // the credential, for this very request
+	place   verdictKey // the URL, where it has to be known besides that it has what it names
+	grant   verdictKey // the URL, where it may be a right by itself
+	placed  bool
+	granted bool
 	expires time.Time
 }
 
@@ -90,10 +111,28 @@ func (v *verdicts) claimOf(r *http.Request, rule *Rule) claim {
 	})
 	who := mac.Sum(nil)
 	c := claim{expires: tokenExpiry(r.Header)}
+	exact := exactly(r.URL)
 	c.scope = v.about(who, "scope", strings.ToLower(r.URL.Scheme), strings.ToLower(r.URL.Host), rule.scopeOf(r.URL))
-	c.target = v.about(who, "target", r.Method, strings.ToLower(r.URL.Scheme), strings.ToLower(r.URL.Host),
-		r.URL.EscapedPath(), r.URL.RawQuery, fieldSource(r.Header).normal("accept"))
+	c.target = v.about(who, "target", r.Method, exact, fieldSource(r.Header).normal("accept"))
+	if rule.Access == AccessSigned {
+		c.grant, c.granted = v.about(nil, "grant", exact), true
+		c.scope = v.about(who, "signed", exact)
+		if s := signatureOf(r.URL); c.expires.IsZero() || !s.expires.IsZero() && s.expires.Before(c.expires) {
+			c.expires = s.expires
+		}
+	} else if rule.byContent() {
+		c.place, c.placed = v.about(nil, "place", exact), true
+	}
 	return c
+}
+
+// exactly is a URL as the table knows it: whole, but for how its host is written.
+func exactly(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = defaultPort(strings.ToLower(u.Scheme))
+	}
+	return strings.ToLower(u.Scheme) + "://" + strings.ToLower(u.Hostname()) + ":" + port + u.EscapedPath() + "?" + u.RawQuery
 }
 
 // about is what the table knows a credential by, with what it is shown for.
@@ -132,12 +171,39 @@ func (r *Rule) recheckTTL() time.Duration {
 	return defaultRecheckTTL
 }
 
-// allows reports whether upstream has lately let the claim pass: no longer ago than ttl.
-func (v *verdicts) allows(c claim, ttl time.Duration, now time.Time) bool {
+// allows reports whether upstream has lately let the claim pass: no longer ago than the
+// rule relies on it, and late more.
+func (v *verdicts) allows(c claim, rule *Rule, late time.Duration, now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if c.granted && rule.SignedBy != nil {
+		if g, ok := v.grants.get(c.grant); ok && now.Before(g.until) && rule.SignedBy(g.by) {
+			return true
+		}
+	}
+	if c.placed {
+		if at, ok := v.places.get(c.place); !ok || now.Sub(at) >= placeTTL+late {
+			return false
+		}
+	}
 	found, ok := v.allowed.get(c.scope)
-	return ok && found.holds(now, ttl)
+	return ok && found.holds(now, rule.recheckTTL()+late)
+}
+
+// noteRedirect remembers a signed URL to which upstream sends a client, until it expires.
+func (v *verdicts) noteRedirect(from *url.URL, status int, header http.Header, now time.Time) {
+	to := locationOf(from, status, header)
+	if to == nil || from.Scheme != "https" || to.Scheme != "https" {
+		return
+	}
+	s := signatureOf(to)
+	if !s.signed || !s.expires.After(now) {
+		return
+	}
+	key := v.about(nil, "grant", exactly(to))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.grants.put(key, grant{until: s.expires, by: from.Hostname()})
 }
 
 // allow notes that upstream has let the claim pass.
@@ -145,13 +211,27 @@ func (v *verdicts) allow(c claim, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.allowed.put(c.scope, permission{at: now, expires: c.expires})
+	if c.placed {
+		v.places.put(c.place, now)
+	}
 }
 
-// refuse forgets that it ever did.
-func (v *verdicts) refuse(c claim) {
+// refuse forgets that it ever did; gone, also that there is anything at the place. Many
+// say that there is nothing where they mean that it is not for the client.
+func (v *verdicts) refuse(c claim, gone bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.allowed.remove(c.scope)
+	if gone && c.placed {
+		v.places.remove(c.place)
+	}
+}
+
+// unplace forgets what is at a URL, since somebody has changed it.
+func (v *verdicts) unplace(u *url.URL) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.places.remove(v.about(nil, "place", exactly(u)))
 }
 
 // tokenExpiry is when a bearer token expires that is a JSON Web Token (RFC 7519, section

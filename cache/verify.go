@@ -16,24 +16,28 @@ import (
 // client gets an error that says why.
 const heldBack = 64 << 10
 
+// heldEnd is how much waits for a Checker: enough that nobody takes a damaged body for a
+// whole one, and so little that it says on its way, as git's progress, is not late.
+const heldEnd = 4
+
 // A MismatchError says that a body has not a digest that it should have. It is not
 // stored, and whoever has a part of it does not get the rest.
 type MismatchError struct {
 	// URL without what may be a credential.
 	URL string
 	// Want is the digest it should have, Source who said so, and Got what it has
-	// instead: the zero value where it can have none by that algorithm.
+	// instead: its SHA-256 where it can have none by that algorithm.
 	Want, Got integrity.Digest
 	Source    integrity.Source
 }
 
 // Error names both digests.
 func (e *MismatchError) Error() string {
-	got := e.Got.String()
-	if got == "" {
-		got = "nothing that could have one"
+	if e.Source == integrity.FromLedger {
+		return fmt.Sprintf("the body is not what was first seen under this URL: that had %s, this has %s; "+
+			"if it is meant to be another one now: larder ledger accept '%s'", e.Want, e.Got, e.URL)
 	}
-	return fmt.Sprintf("the body is not what the %s says it is: want %s, got %s", e.Source, e.Want, got)
+	return fmt.Sprintf("the body is not what the %s says it is: want %s, got %s", e.Source, e.Want, e.Got)
 }
 
 // claims lists what is known of the digest of the body of a 200 for target, but for what
@@ -83,15 +87,19 @@ func proves(c integrity.Claim) bool {
 }
 
 // newCheck begins to check a body with that header, nil where a rule holds it to nothing.
-func (r *Rule) newCheck(claims []integrity.Claim, h http.Header) *integrity.Check {
+// With content the digest of its content is made in any case.
+func (r *Rule) newCheck(claims []integrity.Claim, h http.Header, content bool) *integrity.Check {
 	if r.Verify == VerifyOff {
-		return nil
+		claims = nil
+		if !content {
+			return nil
+		}
 	}
 	coding, ok := integrity.Coding(h["Content-Encoding"])
 	if !ok {
 		coding = "several"
 	}
-	return integrity.NewCheck(claims, coding, false)
+	return integrity.NewCheck(claims, coding, content)
 }
 
 // finding is what checking a body has led to.
@@ -117,6 +125,9 @@ func (c *Cache) settle(r integrity.Result, rule *Rule, target *url.URL, log *slo
 		log.Warn("digest contradicted", "source", claim.Source.String(), "said", claim.Digest.String(), "verified", verifiedBy(r.Verified))
 	}
 	m := r.Mismatch
+	if r.Got.IsZero() {
+		r.Got, _ = integrity.NewDigest(integrity.SHA256, r.Content[:])
+	}
 	switch {
 	case m == nil && rule.unproved(r.Verified):
 		f.unstored = "unverified"
@@ -157,15 +168,37 @@ func proofOf(claims []integrity.Claim) string {
 	return strings.Join(texts, ", ")
 }
 
+// claims lists what is known of the digest of the body. What is known by URLs holds for
+// none that a request's content selects.
+func (f *fill) claims(h http.Header) []integrity.Claim {
+	if f.content != nil {
+		return integrity.HeaderClaims(h)
+	}
+	claims := append(f.rule.claims(f.sent.URL, h), f.c.learnt(f.sent.URL, f.rule)...)
+	return append(claims, f.hints...)
+}
+
 // expect gathers what the body of resp is to be held to.
 func (f *fill) expect(resp *http.Response, claims []integrity.Claim) {
 	f.check.Close()
 	f.check, f.withheld = nil, 0
-	if resp.StatusCode == http.StatusOK {
-		f.check = f.rule.newCheck(claims, resp.Header)
+	f.ledgered = nil
+	if f.content == nil {
+		f.ledgered = f.c.ledgered(f.rule, f.sent.URL, resp.StatusCode, f.set, f.sent.Header, resp.Header)
 	}
-	if f.check != nil && len(f.check.Claims()) > 0 {
+	if resp.StatusCode == http.StatusOK {
+		f.check = f.rule.newCheck(claims, resp.Header, f.ledgered != nil)
+	}
+	switch {
+	case f.check != nil && len(f.check.Claims()) > 0, f.ledgered != nil && f.ledgered.known:
 		f.withheld = heldBack
+	case f.checker != nil:
+		f.withheld = heldEnd
+	}
+	f.dismiss()
+	if f.teaches() {
+		f.lesson = f.attend()
+		f.withheld = max(f.withheld, heldEnd)
 	}
 	f.spool.holdBack(f.withheld)
 }
@@ -179,7 +212,17 @@ func (f *fill) verify() error {
 	if f.spool.lostTo() == nil {
 		body = f.spool.w
 	}
-	found := f.c.settle(f.check.Finish(f.sum, body), f.rule, f.sent.URL, f.log)
-	f.verified, f.kept = found.verified, found.unstored == ""
-	return found.err
+	r := f.check.Finish(f.sum, body)
+	if f.rule.Verify != VerifyOff {
+		found := f.c.settle(r, f.rule, f.sent.URL, f.log)
+		f.verified, f.kept = found.verified, found.unstored == ""
+		if found.err != nil {
+			return found.err
+		}
+		if err := f.late(); err != nil || !f.kept {
+			return err
+		}
+	}
+	size, _ := f.spool.progress()
+	return f.c.enter(f.ledgered, r.Content, r.ContentOK, f.sum, size, f.log)
 }

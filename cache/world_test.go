@@ -43,8 +43,10 @@ type world struct {
 	front  *httptest.Server
 	clock  clock
 	rule   *Rule // not to be changed while requests run
-	gets   atomic.Int64
-	all    atomic.Int64
+	// content makes a POST's content part of the key; nil: it is passed on.
+	content func(r *http.Request, body []byte) *Content
+	gets    atomic.Int64
+	all     atomic.Int64
 
 	mu       sync.Mutex
 	outcomes []Outcome
@@ -134,7 +136,16 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	}
 	r2 := r.Clone(r.Context())
 	r2.URL, r2.Host = u, u.Host
-	out, err := w.cache.Serve(rw, r2, w.rule)
+	var out Outcome
+	if r.Method == http.MethodPost && w.content != nil {
+		var body []byte
+		if body, err = io.ReadAll(r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		out, err = w.cache.ServeContent(rw, r2, w.rule, w.content(r2, body))
+	} else {
+		out, err = w.cache.Serve(rw, r2, w.rule)
+	}
 	w.mu.Lock()
 	w.outcomes = append(w.outcomes, out)
 	w.errs = append(w.errs, err)

@@ -93,6 +93,10 @@ func Environment(f Files, p Proxy, current func(string) string) []Var {
 		set("YARN_HTTP_PROXY", p.URL)
 		set("YARN_HTTPS_PROXY", p.URL)
 		set("NODE_USE_ENV_PROXY", "1")
+		if strings.HasPrefix(p.URL, "https:") {
+			set("GIT_PROXY_SSL_CAINFO", f.Bundle) // of the proxy's own certificate
+		}
+		set("PERL_LWP_ENV_PROXY", "1")
 	}
 	for _, name := range bundleVariables() {
 		set(name, f.Bundle)
@@ -120,6 +124,9 @@ func Environment(f Files, p Proxy, current func(string) string) []Var {
 		}
 		vars = append(vars, v)
 	}
+	if f.PHPIni != "" {
+		set("PHP_INI_SCAN_DIR", phpScanDir(f.Dir, current("PHP_INI_SCAN_DIR")))
+	}
 	if java := (Var{Name: "JAVA_TOOL_OPTIONS", Value: javaOptions(f, p.URL, noProxy, current("JAVA_TOOL_OPTIONS"))}); java.Value != "" {
 		if strings.HasPrefix(p.URL, "https:") {
 			java.Note = "names no proxy, since JVMs speak to none over TLS"
@@ -127,6 +134,13 @@ func Environment(f Files, p Proxy, current func(string) string) []Var {
 		vars = append(vars, java)
 	}
 	return vars
+}
+
+// phpScanDir adds larder's folder to those where PHP looks for settings; an empty
+// entry stands for the one that it was built with.
+func phpScanDir(dir, own string) string {
+	dirs := slices.DeleteFunc(strings.Split(own, ":"), func(d string) bool { return d == dir })
+	return strings.Join(append(dirs, dir), ":")
 }
 
 // Apply returns the environment, in the form of os.Environ, with the variables

@@ -39,7 +39,9 @@ func TestEnvironment(t *testing.T) {
 		"NODE_EXTRA_CA_CERTS": "/state/trust/ca.pem",
 		"DENO_CERT":           "/state/trust/ca.pem",
 		"APT_CONFIG":          "/state/trust/apt.conf",
+		"PHP_INI_SCAN_DIR":    ":/state/trust",
 		"NODE_USE_ENV_PROXY":  "1",
+		"PERL_LWP_ENV_PROXY":  "1",
 		"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/state/trust/truststore.p12 -Djavax.net.ssl.trustStorePassword=changeit " +
 			"-Djavax.net.ssl.trustStoreType=PKCS12 -Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=3128 -Dhttps.proxyHost=127.0.0.1 " +
 			"-Dhttps.proxyPort=3128 -Dhttp.nonProxyHosts=localhost|127.*|[::1]|corp.example|*.corp.example|10.1.2.3 " +
@@ -80,7 +82,7 @@ func TestEnvironmentHasEveryVariableOfTheTable(t *testing.T) {
 		CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE HTTPLIB2_CA_CERTS GRPC_DEFAULT_SSL_ROOTS_FILE_PATH CONDA_SSL_VERIFY
 		JULIA_SSL_CA_ROOTS_PATH SYSTEM_CERTIFICATE_PATH URLSessionCertificateAuthorityInfoFile SSL_CA_CERT_FILE
 		NODE_EXTRA_CA_CERTS DENO_CERT UV_SYSTEM_CERTS UV_NATIVE_TLS NODE_USE_SYSTEM_CA NODE_USE_ENV_PROXY
-		DENO_TLS_CA_STORE YARN_HTTPS_PROXY JAVA_TOOL_OPTIONS APT_CONFIG npm_config_cafile`) {
+		DENO_TLS_CA_STORE YARN_HTTPS_PROXY JAVA_TOOL_OPTIONS APT_CONFIG WGETRC PHP_INI_SCAN_DIR PERL_LWP_ENV_PROXY npm_config_cafile`) {
 		if v, ok := lookup(vars, name); !ok || v.Value == "" {
 			t.Errorf("%s is missing", name)
 		}
@@ -158,6 +160,20 @@ func TestNoProxyHost(t *testing.T) {
 	} {
 		if got, ok := noProxyHost(in); got != want && ok || ok != (want != "") {
 			t.Errorf("noProxyHost(%q) = %q, %v, want %q", in, got, ok, want)
+		}
+	}
+}
+
+func TestPHPScanDirKeepsTheCallers(t *testing.T) {
+	for own, want := range map[string]string{
+		"":          ":/t",
+		"/a:/b":     "/a:/b:/t",
+		":/a":       ":/a:/t",
+		":/t":       ":/t",
+		"/t:/other": "/other:/t",
+	} {
+		if got := phpScanDir("/t", own); got != want {
+			t.Errorf("%q becomes %q, want %q", own, got, want)
 		}
 	}
 }
@@ -247,6 +263,9 @@ func unquoteJava(s string) string {
 
 func TestEnvironmentForAProxyOverTLSNamesNoneForJVMs(t *testing.T) {
 	vars := Environment(Paths("/x"), Proxy{URL: "https://larder.test:3443"}, nobody)
+	if git, ok := lookup(vars, "GIT_PROXY_SSL_CAINFO"); !ok || git.Value != "/x/bundle.pem" {
+		t.Errorf("%+v", git)
+	}
 	java := vars[len(vars)-1]
 	if java.Name != "JAVA_TOOL_OPTIONS" || strings.Contains(java.Value, "proxy") || !strings.Contains(java.Value, "trustStore=/x/") || java.Note == "" {
 		t.Errorf("%+v", java)

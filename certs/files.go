@@ -18,6 +18,7 @@ type Files struct {
 	TrustStorePassword string // of TrustStore; no secret
 	AptConf            string // settings that apt takes from no variable
 	Wgetrc             string // the same for wget
+	PHPIni             string // the same for PHP, which looks through Dir
 }
 
 // Paths returns the files in dir, whether they are there or not.
@@ -30,6 +31,7 @@ func Paths(dir string) Files {
 		TrustStorePassword: trustStorePassword,
 		AptConf:            filepath.Join(dir, "apt.conf"),
 		Wgetrc:             filepath.Join(dir, "wgetrc"),
+		PHPIni:             filepath.Join(dir, "php.ini"),
 	}
 }
 
@@ -64,17 +66,12 @@ func writeFiles(files Files, t *Trust) error {
 	if err != nil {
 		return fmt.Errorf("write trust store: %w", err)
 	}
-	for _, file := range []struct {
-		path string
-		data []byte
-	}{
+	for _, file := range append(files.Settings(), []Setting{
 		{files.CA, t.CA()},
 		{files.Bundle, t.Bundle()},
 		{files.TrustStore, store},
-		{files.AptConf, files.AptSettings()},
-		{files.Wgetrc, files.WgetSettings()},
-	} {
-		if err := replace(file.path, file.data); err != nil {
+	}...) {
+		if err := replace(file.Path, file.Data); err != nil {
 			return fmt.Errorf("write trust file: %w", err)
 		}
 	}
@@ -102,18 +99,6 @@ func collect(files Files, rootPEM []byte, extraBundles []string) (larder, all *r
 	}
 	all.addPEM(rootPEM)
 	return larder, all, nil
-}
-
-// AptSettings returns what is in AptConf, for APT_CONFIG. apt has no variable for roots
-// (ECOSYSTEMS.md, 7.3); the proxy it does take from the environment.
-func (files Files) AptSettings() []byte {
-	return fmt.Appendf(nil, "Acquire::https::CaInfo %q;\n", files.Bundle)
-}
-
-// WgetSettings returns what is in Wgetrc, for WGETRC. Where wget is built with GnuTLS, as
-// Debian's is, it has no variable for roots either (ECOSYSTEMS.md, 7.3).
-func (files Files) WgetSettings() []byte {
-	return fmt.Appendf(nil, "ca_certificate = %s\n", files.Bundle)
 }
 
 // openFolder makes the folder at need and lets everybody look into it. It

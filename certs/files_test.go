@@ -152,13 +152,14 @@ func TestWriteLetsEverybodyRead(t *testing.T) {
 	files := write(t, dir, encode(newRoot(t, "larder root")))
 	for path, mode := range map[string]os.FileMode{
 		dir: 0o755, files.CA: 0o644, files.Bundle: 0o644, files.TrustStore: 0o644, files.AptConf: 0o644, files.Wgetrc: 0o644,
+		files.PHPIni: 0o644,
 	} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v, want %v", path, info.Mode(), err, mode)
 		}
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 5 {
+	if err != nil || len(entries) != 6 {
 		t.Errorf("%d files: %v, %v", len(entries), entries, err)
 	}
 }
@@ -237,7 +238,7 @@ func TestWriteAtOnce(t *testing.T) {
 	if got := trustStore(t, files); !got[len(got)-1].Equal(mustParse(t, root)) {
 		t.Error("the trust store lacks larder's root")
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 5 {
+	if entries, _ := os.ReadDir(dir); len(entries) != 6 {
 		t.Errorf("files are left over: %v", entries)
 	}
 }

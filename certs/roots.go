@@ -96,10 +96,14 @@ func (s *rootSet) addPEM(data []byte) int {
 			continue
 		}
 		found++
-		if sum := sha256.Sum256(block.Bytes); !s.seen[sum] {
-			s.seen[sum] = true
-			s.ders = append(s.ders, block.Bytes)
-		}
+		s.add(block.Bytes)
+	}
+}
+
+func (s *rootSet) add(der []byte) {
+	if sum := sha256.Sum256(der); !s.seen[sum] {
+		s.seen[sum] = true
+		s.ders = append(s.ders, der)
 	}
 }
 

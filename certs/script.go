@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/template"
@@ -51,7 +52,7 @@ func (s Script) Render() ([]byte, error) {
 		"NoProxy": strings.Join(noProxy, ","), "JVMNoProxy": nonProxyHosts(noProxy),
 	}
 	values["ProxyHost"], values["ProxyPort"] = hostPort(s.Proxy.URL)
-	values["Environment"], values["Service"] = s.variables()
+	values["Environment"], values["Service"], values["Job"] = s.variables()
 	var vouched []string
 	for _, root := range s.Vouched {
 		sum, err := ParseFingerprint(Fingerprint(root))
@@ -69,9 +70,10 @@ func (s Script) Render() ([]byte, error) {
 	return render(values)
 }
 
-// variables are lines of NAME=VALUE: for jobs, which find the roots that no variable
-// names in the system's stores, and for daemons, which take few of them.
-func (s Script) variables() (environment, service string) {
+// variables are lines of NAME=VALUE: for who finds the roots that no variable names in
+// the system's stores, for daemons, which take few of them, and for jobs, which have the
+// files alone.
+func (s Script) variables() (environment, service, job string) {
 	files := Files{CA: trustPlace + "/ca.pem", Bundle: trustPlace + "/bundle.pem"}
 	daemons := []string{"http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE"}
 	for _, v := range Environment(files, s.Proxy, func(string) string { return "" }) {
@@ -84,7 +86,21 @@ func (s Script) variables() (environment, service string) {
 			service += line
 		}
 	}
-	return environment, service
+	for _, v := range Environment(Paths(trustPlace), s.Proxy, func(string) string { return "" }) {
+		if !v.Unset {
+			job += v.Name + "=" + v.Value + "\n"
+		}
+	}
+	return environment, service, job
+}
+
+// settings are the files of Files.Settings by name, which hold nothing from outside.
+func settings() map[string]string {
+	all := map[string]string{}
+	for _, s := range Paths(trustPlace).Settings() {
+		all[filepath.Base(s.Path)] = string(s.Data)
+	}
+	return all
 }
 
 // render puts the parts together, of which the first is a template.
@@ -106,7 +122,10 @@ func render(values map[string]string) ([]byte, error) {
 		}
 		t, err := template.New(name).Option("missingkey=error").Parse(string(part))
 		if err == nil {
-			err = t.Execute(&b, values)
+			err = t.Execute(&b, struct {
+				Values   map[string]string
+				Settings map[string]string
+			}{values, settings()})
 		}
 		if err != nil {
 			return nil, errors.Join(errors.New("render setup.sh"), err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"software.sslmate.com/src/go-pkcs12"
 )
 
 // shells are those that nodes have as /bin/sh.
@@ -205,22 +206,22 @@ func TestSetupWritesWhatToolsRead(t *testing.T) {
 		"/etc/larder/trust/ca.pem":           {string(encode(root))},
 		"/etc/ssl/certs/ca-certificates.crt": {"# none\n", string(encode(root))},
 		"/etc/environment": {
-			"FOO=1\n# larder setup: begin\n", "\nhttp_proxy=\"http://larder.test:3128\"\n", "\nHTTPLIB2_CA_CERTS=\"/etc/larder/trust/bundle.pem\"\n",
+			"FOO=1\n# larder setup: begin\n", "\nhttp_proxy=\"http://larder.test:3128\"\n", "\nHTTPLIB2_CA_CERTS=\"/etc/ssl/certs/ca-certificates.crt\"\n",
 			"\nno_proxy=\"localhost,127.0.0.1,::1,.corp.test,10.1.2.3\"\n", "\nJAVA_TOOL_OPTIONS=\"-Dhttp.proxyHost=larder.test ",
 		},
 		"/etc/larder/trust/env.sh": {"unset all_proxy ALL_PROXY\n", "export https_proxy='http://larder.test:3128'\n"},
 		"/etc/profile.d/larder.sh": {". /etc/larder/trust/env.sh\n"},
 		"/etc/apt/apt.conf.d/99larder": {
-			"Acquire::http::Proxy \"http://larder.test:3128\";\n", "Acquire::https::Proxy::10.1.2.3 \"DIRECT\";\n", "CaInfo \"/etc/larder/trust/bundle.pem\"",
+			"Acquire::http::Proxy \"http://larder.test:3128\";\n", "Acquire::https::Proxy::10.1.2.3 \"DIRECT\";\n", "CaInfo \"/etc/ssl/certs/ca-certificates.crt\"",
 		},
 		"/etc/dnf/dnf.conf": {"[main]\n# larder setup: begin\nproxy=http://larder.test:3128\n# larder setup: end\ngpgcheck=True\n"},
 		"/etc/pip.conf": {
-			"[global]\n# larder setup: begin\nproxy=http://larder.test:3128\ncert=/etc/larder/trust/bundle.pem\n# larder setup: end\nindex-url = https://x.test/\n",
+			"[global]\n# larder setup: begin\nproxy=http://larder.test:3128\ncert=/etc/ssl/certs/ca-certificates.crt\n# larder setup: end\nindex-url = https://x.test/\n",
 			"\n[install]\nproxy=http://own.test:1\n",
 		},
-		"/usr/etc/npmrc": {"fund=false\n# larder", "\nhttps-proxy=http://larder.test:3128\n", "\ncafile=/etc/larder/trust/bundle.pem\n"},
+		"/usr/etc/npmrc": {"fund=false\n# larder", "\nhttps-proxy=http://larder.test:3128\n", "\ncafile=/etc/ssl/certs/ca-certificates.crt\n"},
 		"/etc/systemd/system/docker.service.d/larder.conf": {
-			"[Service]\n", "\nEnvironment=\"HTTPS_PROXY=http://larder.test:3128\"\n", "\nEnvironment=\"SSL_CERT_FILE=/etc/larder/trust/bundle.pem\"\n",
+			"[Service]\n", "\nEnvironment=\"HTTPS_PROXY=http://larder.test:3128\"\n", "\nEnvironment=\"SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt\"\n",
 		},
 		"/etc/maven/settings.xml": {
 			"</proxies> -->\n  <proxies>\n    <!-- <proxy/> -->\n<!-- larder setup: begin -->\n    <proxy><id>larder-http</id>",
@@ -236,10 +237,14 @@ func TestSetupWritesWhatToolsRead(t *testing.T) {
 			}
 		}
 	}
-	if target, err := os.Readlink(filepath.Join(m.root, "/etc/larder/trust/bundle.pem")); err != nil || target != "/etc/ssl/certs/ca-certificates.crt" {
-		t.Errorf("bundle.pem is a link to %s, %v", target, err)
+	if got, want := m.read("/etc/larder/trust/bundle.pem"), m.read("/etc/ssl/certs/ca-certificates.crt"); got != want {
+		t.Errorf("bundle.pem is %s, want %s", got, want)
 	}
-	// Alone what was there may hold secrets.
+	roots, err := pkcs12.DecodeTrustStore([]byte(m.read("/etc/larder/trust/truststore.p12")), "")
+	if err != nil || len(roots) != 1 || !bytes.Equal(roots[0].Raw, root) {
+		t.Errorf("truststore.p12 has %d roots, %v", len(roots), err)
+	}
+	// What was there may hold secrets.
 	if info, err := os.Stat(filepath.Join(m.root, "/var/lib/larder-setup")); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the folder of what was there: %v, %v", info, err)
 	}
@@ -424,3 +429,27 @@ func TestShellcheckHasNothingToSay(t *testing.T) {
 
 // printOf is the fingerprint of a certificate in DER.
 func printOf(der []byte) string { return Fingerprint(&x509.Certificate{Raw: der}) }
+
+// TestSetupMakesATrustStoreForJVMs has roots of each length that base64 pads in
+// another way, and one that is there twice.
+func TestSetupMakesATrustStoreForJVMs(t *testing.T) {
+	var want [][]byte
+	for i := range 6 {
+		want = append(want, newRoot(t, strings.Repeat("x", i+1)))
+	}
+	for name, shell := range shells(t) {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{"/etc/ssl/certs/ca-certificates.crt": "# roots\n" + string(encode(want[:5]...)) + string(encode(want[0]))}
+			m := newMachine(t, shell, files, want[5])
+			m.install("--only", "trust")
+			roots, err := pkcs12.DecodeTrustStore([]byte(m.read("/etc/larder/trust/truststore.p12")), "")
+			var got [][]byte
+			for _, root := range roots {
+				got = append(got, root.Raw)
+			}
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}

@@ -90,6 +90,16 @@ func DialAdmin(ctx context.Context, p Paths) (net.Conn, error) {
 	return nil, ErrNoLarder
 }
 
+// Serves reports whether a larder that is not the background one has the state folder.
+func Serves(ctx context.Context, p Paths) bool {
+	c, err := dialAdmin(ctx, p.AdminSocket())
+	if err != nil {
+		return false
+	}
+	_ = c.Close() // nothing was said
+	return true
+}
+
 func dialAdmin(ctx context.Context, socket string) (net.Conn, error) {
 	if os.Getuid() != 0 {
 		return dialSocket(ctx, socket)

@@ -43,6 +43,10 @@ type Exchange struct {
 	Rule     string `json:"rule,omitempty"`
 	// Reported is the rule that would have denied it, were it enforced.
 	Reported string `json:"reported,omitempty"`
+	// Distrust is why the client is taken not to trust larder, and Tool the likely
+	// program.
+	Distrust string `json:"distrust,omitempty"`
+	Tool     string `json:"tool,omitempty"`
 	Err      string `json:"error,omitempty"`
 }
 
@@ -56,6 +60,8 @@ type Summary struct {
 	Tunnels  int64 `json:"tunnels"`
 	Denied   int64 `json:"denied"`
 	Errors   int64 `json:"errors"`
+	// Distrusted of the errors were handshakes in which a client did not trust larder.
+	Distrusted int64 `json:"distrusted"`
 	// CacheBytes are body bytes that the store supplied, or another's fill.
 	CacheBytes int64 `json:"cache_bytes"`
 	// UpstreamBytes are body bytes read from upstream, tunnels excepted.
@@ -90,5 +96,8 @@ func (s *Summary) add(x Exchange) {
 		s.Denied++
 	case classError:
 		s.Errors++
+		if x.Distrust != "" {
+			s.Distrusted++
+		}
 	}
 }

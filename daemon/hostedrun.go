@@ -46,7 +46,7 @@ func openRun(req RunRequest, dir string, g guard, serve func(net.Listener, func(
 	if err != nil {
 		return nil, fmt.Errorf("open a loopback port for the run: %w", err)
 	}
-	p.offline, p.har = req.Offline, req.HAR
+	p.id, p.label, p.offline, p.har = r.id, r.label, req.Offline, req.HAR
 	r.port = p
 	// Ends when the port is closed, which close does and waits for.
 	go func() {

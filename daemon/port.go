@@ -14,6 +14,8 @@ import (
 type port struct {
 	*net.TCPListener
 	guard   guard
+	id      string // of the run
+	label   string // of the run
 	offline bool
 	har     bool
 	logger  *slog.Logger
@@ -36,6 +38,9 @@ func listenPort(g guard, logger *slog.Logger) (*port, error) {
 // Offline tells the proxy that what comes over this port is to be answered without
 // asking upstream.
 func (p *port) Offline() bool { return p.offline }
+
+// Run tells the proxy whose connections these are.
+func (p *port) Run() (id, command string) { return p.id, p.label }
 
 // Recorded implements Recorded.
 func (p *port) Recorded() bool { return p.har }

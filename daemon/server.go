@@ -26,7 +26,8 @@ type Proxy interface {
 	// closed and each of their exchanges was given to observe: the sums of a run
 	// count what was observed when Serve returns. Serve is called once for each
 	// run, concurrently. Where l has a method Offline() bool that returns true, what
-	// comes over it is answered without asking upstream.
+	// comes over it is answered without asking upstream; its method Run() (id, command
+	// string) says whose connections these are.
 	Serve(l net.Listener, observe func(Exchange)) error
 	// Trust returns the files that a run's command needs, and what is called when
 	// the run has ended and does not need them any more. Safe for concurrent use.

@@ -41,7 +41,7 @@ type RunRequest struct {
 // TrustFiles are what the run's command needs to trust larder. Its fields are
 // those of certs.Files, in their order, so that one converts to the other.
 type TrustFiles struct {
-	Dir, CA, Bundle, TrustStore, TrustStorePassword, AptConf, Wgetrc string
+	Dir, CA, Bundle, TrustStore, TrustStorePassword, AptConf, Wgetrc, PHPIni string
 }
 
 // opened is the first line of a run's stream.

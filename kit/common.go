@@ -2,6 +2,7 @@ package kit
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
@@ -13,8 +14,16 @@ type common struct {
 	of    []byte // what Options.Roots gave
 	roots []*x509.Certificate
 
-	ca, bundle, caStore, store []byte
+	ca, der, bundle, caStore, store *content
 }
+
+// content is a body with its digest.
+type content struct {
+	body []byte
+	sum  [sha256.Size]byte
+}
+
+func newContent(body []byte) *content { return &content{body, sha256.Sum256(body)} }
 
 // systemFor is how long the system's roots are taken for the same.
 const systemFor = 10 * time.Minute
@@ -32,13 +41,18 @@ func (k *Kit) assemble() (*common, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &common{of: roots, roots: trust.Roots(), ca: trust.CA(), bundle: trust.Bundle()}
-	if c.caStore, err = trust.CAStore(); err != nil {
+	c := &common{of: roots, roots: trust.Roots()}
+	c.ca, c.der, c.bundle = newContent(trust.CA()), newContent(c.roots[0].Raw), newContent(trust.Bundle())
+	store, err := trust.CAStore()
+	if err != nil {
 		return nil, err
 	}
-	if old := k.common; old != nil && bytes.Equal(old.bundle, c.bundle) {
+	c.caStore = newContent(store)
+	if old := k.common; old != nil && old.bundle.sum == c.bundle.sum {
 		c.store = old.store // which costs a key derivation
-	} else if c.store, err = trust.Store(); err != nil {
+	} else if store, err = trust.Store(); err == nil {
+		c.store = newContent(store)
+	} else {
 		return nil, err
 	}
 	k.common, k.until = c, now.Add(systemFor)

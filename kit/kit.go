@@ -2,6 +2,7 @@ package kit
 
 import (
 	"errors"
+	"html/template"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -53,6 +54,7 @@ type Settings struct {
 type Kit struct {
 	o        Options
 	mux      *http.ServeMux
+	pages    *template.Template
 	settings atomic.Pointer[Settings]
 	requests *prometheus.CounterVec
 
@@ -73,7 +75,7 @@ func New(o Options, s Settings) (*Kit, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kit{o: o, mux: http.NewServeMux(), requests: requests}
+	k := &Kit{o: o, mux: http.NewServeMux(), pages: parsePages(), requests: requests}
 	k.Set(s)
 	for _, f := range files() {
 		k.mux.Handle(f.path, k.file(f))

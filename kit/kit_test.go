@@ -86,7 +86,7 @@ func TestEveryFileHasItsDigestAndNoOther(t *testing.T) {
 		if h.Get("Content-Type") != f.contentType || h.Get("Cache-Control") != cacheControl || h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: header %v", f.path, h)
 		}
-		if line := fmt.Sprintf("%x  %s\n", sum, f.path[1:]); f.path != "/SHA256SUMS" && !strings.Contains(sums, line) {
+		if line := fmt.Sprintf("%x  %s\n", sum, f.path[1:]); f.path != "/SHA256SUMS" && f.contentType != html && !strings.Contains(sums, line) {
 			t.Errorf("%s is not in SHA256SUMS:\n%s", f.path, sums)
 		}
 		if head := ask(k, "HEAD", f.path); head.Code != 200 || head.Body.Len() != 0 ||

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"strings"
 
 	"larder/certs"
@@ -70,14 +71,20 @@ func environment(format string) func(*request) ([]byte, error) {
 	}
 }
 
-func aptSettings(r *request) ([]byte, error) {
-	dir, err := r.folder()
-	return certs.Paths(dir).AptSettings(), err
-}
-
-func wgetSettings(r *request) ([]byte, error) {
-	dir, err := r.folder()
-	return certs.Paths(dir).WgetSettings(), err
+// setting makes one of certs.Files.Settings, by its name.
+func setting(name string) func(*request) ([]byte, error) {
+	return func(r *request) ([]byte, error) {
+		dir, err := r.folder()
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range certs.Paths(dir).Settings() {
+			if filepath.Base(s.Path) == name {
+				return s.Data, nil
+			}
+		}
+		return nil, fmt.Errorf("there is no setting %s", name)
+	}
 }
 
 // setup makes the script. Over TLS it brings the roots' fingerprints with it: who

@@ -19,7 +19,9 @@ func refuse(w http.ResponseWriter, status int, problem, hint string) {
 func (k *Kit) notFound(w http.ResponseWriter, r *http.Request) {
 	var paths []string
 	for _, f := range files() {
-		paths = append(paths, f.path)
+		if f.path != "/" {
+			paths = append(paths, f.path)
+		}
 	}
 	for _, route := range k.o.Routes {
 		if route.Summary != "" {

@@ -42,7 +42,7 @@ var errNotExtended = errors.New("the origin knows no extended CONNECT")
 // extendOver2 has a connection of its own: net/http's transport, which has those that
 // are pooled, takes no :protocol.
 func (u *Upstream) extendOver2(r *http.Request, address string) (*http.Response, error) {
-	conn, err := u.carrierOf(u.wayTo(r)).pooled.DialTLSContext(r.Context(), "tcp", address)
+	conn, err := u.carrierOf(u.wayTo(r)).streams.DialTLSContext(r.Context(), "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,9 @@ type carrier struct {
 	// upgrades carries requests with Upgrade. HTTP/2 has none, and a
 	// connection that changed its protocol must never be pooled.
 	upgrades *http.Transport
+	// streams only dials: for a stream of HTTP/2 that has changed its protocol and
+	// its connection to itself.
+	streams *http.Transport
 }
 
 func (c *carrier) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -68,19 +71,21 @@ func (u *Upstream) carrierOf(w way) *carrier {
 }
 
 func (u *Upstream) newCarrier(w way) *carrier {
-	c := &carrier{pooled: u.newTransport(w, true), upgrades: u.newTransport(w, false)}
+	c := &carrier{pooled: u.newTransport(w, true, true), upgrades: u.newTransport(w, false, false), streams: u.newTransport(w, true, false)}
 	c.upgrades.DisableKeepAlives = true
 	return c
 }
 
-func (u *Upstream) newTransport(w way, pooled bool) *http.Transport {
+// newTransport returns one that speaks HTTP/2 too, if h2 is true, and whose
+// connections are counted, if they are not one client's each.
+func (u *Upstream) newTransport(w way, h2, counted bool) *http.Transport {
 	o := u.options
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(pooled)
+	protocols.SetHTTP2(h2)
 	m := w.origin.tls.Load()
 	t := &http.Transport{
-		DialContext: u.dialWay(w, pooled),
+		DialContext: u.dialWay(w, counted),
 		TLSClientConfig: &tls.Config{
 			RootCAs:              m.roots,
 			GetClientCertificate: m.clientCertificate,
@@ -109,14 +114,14 @@ func (u *Upstream) newTransport(w way, pooled bool) *http.Transport {
 	return strictly(t)
 }
 
-// dialWay dials for HTTP; the connection ends when it is idle too long. Those that
-// are pooled are counted by the host that they lead to.
-func (u *Upstream) dialWay(w way, pooled bool) func(ctx context.Context, network, address string) (net.Conn, error) {
+// dialWay dials for HTTP; the connection ends when it is idle too long. If counted, it
+// is by the host that it leads to.
+func (u *Upstream) dialWay(w way, counted bool) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, _, address string) (net.Conn, error) {
 		if u.offline.Load() {
 			return nil, ErrOffline
 		}
-		if !pooled {
+		if !counted {
 			return u.dialTimed(ctx, w, address)
 		}
 		if err := u.places.take(ctx, address); err != nil {

@@ -25,6 +25,7 @@ type clientConn struct {
 	once    sync.Once
 
 	recorder *Recorder // of the listener
+	run      *Run      // of the listener; nil: none
 	// asker is who is at the other end, for policy. Its user is whom a client
 	// certificate or CONNECT named, and is written before the connection is handed
 	// to the server of intercepted connections; a request to the proxy itself names
@@ -35,6 +36,8 @@ type clientConn struct {
 	// to the proxy itself, and the address that a balancer tells.
 	outer  *tls.Conn
 	source net.Addr
+	// elsewhere: it was going to another address than larder's.
+	elsewhere bool
 
 	// waiting: the client has said nothing yet, and closing loses nothing.
 	waiting atomic.Bool
@@ -45,6 +48,14 @@ type clientConn struct {
 	// Written before the connection is handed to the server of intercepted
 	// connections, read after.
 	authority authority
+	// agent is the User-Agent of CONNECT until a trial takes it over; shown: a
+	// certificate was chosen for the handshake.
+	agent string
+	shown bool
+	// trial is that of a connection that is open and on which nothing has come; over:
+	// Close was called.
+	trial atomic.Pointer[trial]
+	over  atomic.Bool
 	// misnamed is the server name of a handshake that asked for another host than
 	// authority, "" if it did not.
 	misnamed string
@@ -125,6 +136,8 @@ func (c *clientConn) Close() error {
 		err = c.timedConn.Close()
 	}
 	c.once.Do(func() {
+		c.over.Store(true)
+		c.settle()
 		c.server.forget(c)
 		c.pending.leave()
 	})
@@ -183,6 +196,7 @@ type listener struct {
 	offline bool // upstream is not asked on account of these connections
 
 	recorder *Recorder // nil: nothing is recorded
+	run      *Run      // nil: none
 
 	// uncounted tells of whom connections count only once a header has said whose
 	// they are; nil: of nobody.
@@ -213,8 +227,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	c := &clientConn{
 		timedConn: newTimedConn(raw, l.server.options.IdleTimeout),
 		server:    l.server, observe: l.observe, pending: l.pending, offline: l.offline, remote: raw.RemoteAddr().String(), of: of,
-		recorder: l.recorder,
-		asker:    policy.Client{Addr: ipOf(raw.RemoteAddr())},
+		recorder: l.recorder, run: l.run,
+		asker: policy.Client{Addr: ipOf(raw.RemoteAddr())},
 	}
 	l.pending.enter() // nobody drains it before Accept has failed
 	l.server.track(c)

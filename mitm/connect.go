@@ -25,7 +25,9 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request) {
 		err = &requestError{err}
 	} else {
 		x.URL = a.String()
-		err = s.connect(w, r, a, x)
+		if broken := contained(func() { err = s.connect(w, r, a, x) }); broken != nil {
+			err = broken // or the exchange would never end
+		}
 	}
 	if err != nil {
 		defer x.finish()
@@ -45,7 +47,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, a authority, x 
 	if err := rules.access.identify(r, x); err != nil {
 		return err
 	}
-	decision := rules.policy.Connect(x.who, a.Host, a.Port)
+	decision := s.connection(rules, x.who, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:
@@ -90,8 +92,12 @@ func (s *Server) connectTunnel(w http.ResponseWriter, r *http.Request, a authori
 }
 
 // connectOpened answers at once: whether upstream can be reached shows with the
-// first request, and a hit does not need to know.
-func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authority, x *exchange) error {
+// first request, and a hit does not need to know. That there is no certificate for
+// the name it says here, in words: all that a handshake could say is an alert.
+func (s *Server) connectOpened(w http.ResponseWriter, r *http.Request, a authority, x *exchange) error {
+	if err := s.certifies(connOf(r.Context()), a); err != nil {
+		return err
+	}
 	if !s.enter(&s.setups) {
 		return errStopping
 	}
@@ -100,11 +106,25 @@ func (s *Server) connectOpened(w http.ResponseWriter, _ *http.Request, a authori
 		s.setups.leave()
 		return err
 	}
+	c.agent = agentOf(r.UserAgent())
 	go func() { // ends at the handshake's end or timeout; a tunnel goes on by itself
 		defer s.setups.leave()
 		s.guarded(c, x, func() { s.open(c, a, x) })
 	}()
 	return nil
+}
+
+// certifies returns why there is no certificate for a host. That a certificate is
+// there for the handshake, which asks again, is all that comes of one; a panic is for
+// the handshake to contain.
+func (s *Server) certifies(c *clientConn, a authority) (err error) {
+	if err := c.failed(a); err != nil {
+		return err
+	}
+	_ = contained(func() {
+		_, err = s.options.Certificates.Leaf(onBehalfOf(s.base, c), a.Host)
+	})
+	return err
 }
 
 // takeOver takes the connection from net/http and answers CONNECT. Bytes that a

@@ -35,7 +35,7 @@ func parseConnectHead(b []byte) (h connectHead, ok bool) {
 		}
 		name, value, found := bytes.Cut(line, []byte(":"))
 		value = bytes.Trim(value, " \t")
-		if !found || !isPlainValue(value) {
+		if !found || !isPlainValue(line) { // the name too: beyond ASCII there are letters that fold to its own
 			return h, false
 		}
 		switch {

@@ -34,6 +34,7 @@ func TestConnectHeadTakesOnlyWhatSaysNothingButWhereTo(t *testing.T) {
 		{"a space before the colon", line + "Host : a.test:443\r\n\r\n", false},
 		{"two spaces", "CONNECT  a.test:443 HTTP/1.1\r\n" + host + "\r\n", false},
 		{"a head that is not all there", line + host, false},
+		{"a name that only folds to one it knows", line + "Ho\u017ft: a.test:443\r\n\r\n", false},
 		{"a control character", line + host + "User-Agent: a\x00\r\n\r\n", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -54,6 +55,7 @@ func FuzzConnectHeadAgrees(f *testing.F) {
 	f.Add([]byte("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n"))
 	f.Add([]byte("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\nUser-Agent: pip/23 {\"x\"}\r\nProxy-Connection: keep-alive\r\n\r\nrest"))
 	f.Add([]byte("CONNECT [::1]:1 HTTP/1.1\r\nhost:[::1]:1\r\nConnection:\tkeep-alive \r\n\r\n"))
+	f.Add([]byte("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\nU\u017fer-Agent: x\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		h, ok := parseConnectHead(data)
 		if !ok {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"larder/policy"
 )
 
 // brokenCertificates has a bug.
@@ -112,6 +114,48 @@ func TestPanicEndsOneConnection(t *testing.T) {
 				t.Errorf("exchange %+v", x)
 			}
 			mustContain(t, "log", log.String(), "level=ERROR", c.want, "stack=", "contain.go")
+			if n := testutil.ToFloat64(w.server.metrics.failures.WithLabelValues("panic")); n != 1 {
+				t.Errorf("counted %v panics", n)
+			}
+		})
+	}
+}
+
+// brokenPolicy has a bug.
+type brokenPolicy struct{ *policy.Policy }
+
+func (brokenPolicy) Connect(policy.Client, string, int) policy.Decision { panic("policy bug") }
+
+// TestPanicOfTheDecisionKeepsNoListener: what a CONNECT had entered it leaves, whoever
+// carries it out.
+func TestPanicOfTheDecisionKeepsNoListener(t *testing.T) {
+	for name, head := range map[string]string{
+		"before net/http": "",
+		"by net/http":     "Connection: close\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, passEverything, nil, nil, func(o *Options, _ *UpstreamOptions) {
+				o.Policy = brokenPolicy{parsePolicy(t, passEverything)}
+				o.Logger = slog.New(slog.DiscardHandler)
+			})
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := make(chan error, 1)
+			go func() { served <- w.server.Serve(l, nil) }()
+			c := dialAt(t, l.Addr().String())
+			_, _ = io.WriteString(c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n"+head+"\r\n")
+			_, _ = io.ReadAll(c)
+			_ = l.Close()
+			select {
+			case err := <-served:
+				if err != nil {
+					t.Errorf("Serve: %v", err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("Serve waits for an exchange that has ended")
+			}
 			if n := testutil.ToFloat64(w.server.metrics.failures.WithLabelValues("panic")); n != 1 {
 				t.Errorf("counted %v panics", n)
 			}

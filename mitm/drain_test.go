@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"larder/policy"
 )
 
 // TestRequestsOnOpenConnectionsAreServedWhileDraining, on an intercepted and on a
@@ -145,6 +147,83 @@ func TestRefusalWhileStoppingEndsTheConnection(t *testing.T) {
 		writeFailure(w, httptest.NewRequest(http.MethodConnect, "a.test:443", nil), describe(err), "a.test:443")
 		if got := w.Header().Get("Connection"); got != want {
 			t.Errorf("%v: Connection %q, want %q", err, got, want)
+		}
+	}
+}
+
+// askSOCKS5 asks an entrance for a connection and leaves the reply to be read.
+func askSOCKS5(t *testing.T, addr, host string, port uint16) *net.TCPConn {
+	t.Helper()
+	c := dialAt(t, addr)
+	_, _ = io.WriteString(c, "\x05\x01\x00\x05\x01\x00\x03"+string(rune(len(host)))+host+string([]byte{byte(port >> 8), byte(port)}))
+	if _, err := io.ReadFull(c, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestShutdownWaitsForTunnelsThatBeginLate: one that was dialling when Shutdown began
+// is a tunnel like those that were there.
+func TestShutdownWaitsForTunnelsThatBeginLate(t *testing.T) {
+	dialled := make(chan struct{})
+	release := make(chan struct{})
+	parent := &parentProxy{t: t, origins: map[string]string{"a.test:7": tcpOrigin(t, echo)}, late: func() { close(dialled); <-release }}
+	at := parent.start("http", nil)
+	w := newWorld(t, tunnelEverything, nil, nil, func(o *Options, u *UpstreamOptions) {
+		o.HandshakeTimeout = 50 * time.Millisecond
+		u.Parents = []policy.Parent{through(t, at, nil)}
+	})
+	c := askSOCKS5(t, w.enter(Entrance{Mode: policy.ListenSOCKS5}), "a.test", 7)
+	<-dialled
+	ended := make(chan error, 1)
+	go func() { ended <- w.server.Shutdown(context.Background()) }()
+	drained := func(c *count) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.closed
+	}
+	for end := time.Now().Add(10 * time.Second); !drained(&w.server.active); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("Shutdown does not get on")
+		}
+	}
+	for end := time.Now().Add(100 * time.Millisecond); !drained(&w.server.tunnels) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // for one that counts them out too early
+	}
+	close(release)
+	if _, err := io.ReadFull(c, make([]byte, 10)); err != nil {
+		t.Fatalf("reply: %v", err)
+	}
+	_, _ = io.WriteString(c, "x")
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatalf("echo: %v", err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("Shutdown returned %v before the tunnel's end", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	_ = c.Close()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Shutdown did not return")
+	}
+}
+
+// TestTunnelOverSOCKSHasMadeItsRequest: Shutdown gives it no time to.
+func TestTunnelOverSOCKSHasMadeItsRequest(t *testing.T) {
+	w := newWorld(t, tunnelEverything, map[string]string{"a.test:7": tcpOrigin(t, echo)}, nil)
+	c := askSOCKS5(t, w.enter(Entrance{Mode: policy.ListenSOCKS5}), "a.test", 7)
+	if _, err := io.ReadFull(c, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range w.server.connections() {
+		if c.fresh.Load() {
+			t.Error("it is waited for as one that has asked for nothing")
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 // CONNECTs have 60 to 300 bytes.
 const earlyBuffer = 1 << 10
 
-// dialled is a dial that failed before net/http had the CONNECT for it, to which it
-// gives the answer.
+// dialled is a dial, or the look for a certificate, that failed before net/http had the
+// CONNECT for it, to which it gives the answer.
 type dialled struct {
 	to  authority
 	err error
@@ -60,18 +60,21 @@ func (s *Server) earlyConnect(c *clientConn, h *connectHead, behind []byte) func
 	}
 	x := s.begin(c, "CONNECT", a.String())
 	x.Class = ClassTunnel
-	decision := rules.policy.Connect(x.who, a.Host, a.Port)
-	x.decided(decision, rules.of(decision))
 	var rest func()
+	defer func() {
+		if rest == nil { // also where the decision panics
+			x.release()
+		}
+	}()
+	decision := s.connection(rules, x.who, a)
+	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:
 	case policy.Tunnel:
 		rest = s.earlyTunnel(c, a, x, behind)
 	default:
+		c.agent = agentOf(string(h.agent))
 		rest = s.earlyOpened(c, a, x, behind)
-	}
-	if rest == nil {
-		x.release()
 	}
 	return rest
 }
@@ -115,6 +118,10 @@ func (s *Server) earlyTunnel(c *clientConn, a authority, x *exchange, behind []b
 
 // earlyOpened is connectOpened for a connection that net/http has never had.
 func (s *Server) earlyOpened(c *clientConn, a authority, x *exchange, behind []byte) func() {
+	if err := s.certifies(c, a); err != nil {
+		c.dialled = &dialled{a, err}
+		return nil
+	}
 	if !s.enter(&s.setups) {
 		return nil
 	}
@@ -137,10 +144,17 @@ func (c *clientConn) establish(behind []byte) {
 
 // redial is the dial of a CONNECT to a, unless that was tried a moment ago.
 func (c *clientConn) redial(ctx context.Context, a authority) (net.Conn, error) {
-	if d := c.dialled; d != nil {
-		if c.dialled = nil; d.to == a {
-			return nil, d.err
-		}
+	if err := c.failed(a); err != nil {
+		return nil, err
 	}
 	return c.server.options.Upstream.DialContext(ctx, "tcp", a.String())
+}
+
+// failed returns what a CONNECT to a failed by a moment ago, once.
+func (c *clientConn) failed(a authority) error {
+	d := c.dialled
+	if c.dialled = nil; d == nil || d.to != a {
+		return nil
+	}
+	return d.err
 }

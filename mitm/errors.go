@@ -19,6 +19,7 @@ import (
 
 	"github.com/dunglas/httpsfv"
 
+	"larder/ca"
 	"larder/cache"
 )
 
@@ -73,11 +74,20 @@ func (e *requestError) Unwrap() error { return e.err }
 
 // handshakeError is a TLS handshake with a client that failed. It never reaches
 // a client as an answer; the row is for log and metrics.
-type handshakeError struct{ err error }
+type handshakeError struct {
+	err    error
+	reason string // for which it is distrust, "" if it is not
+}
 
 func (e *handshakeError) Error() string {
-	if op, ok := errors.AsType[*net.OpError](e.err); ok && op.Op == "remote error" {
-		return "the client refused larder's certificate: " + op.Err.Error() + "; does it trust the root of `larder env`?"
+	switch e.reason {
+	case "":
+	case ReasonIncompatible:
+		return "the client has no version or cipher of TLS in common with larder"
+	case ReasonClosedAfterCertificate, ReasonClosedAfterHandshake, ReasonNoAnswer:
+		return "the client went when it had larder's certificate (" + e.reason + "); does it trust the root of `larder env`? `larder doctor` says more"
+	default:
+		return "the client refused larder's certificate (" + e.reason + "); does it trust the root of `larder env`? `larder doctor` says more"
 	}
 	return "TLS handshake with the client: " + e.err.Error()
 }
@@ -127,6 +137,9 @@ func failureTable() []failureRow {
 	return []failureRow{
 		{as[*panicError], 502, "proxy_internal_error", "panic", bad},
 		{as[*deniedError], 403, deniedType, deniedLabel, info},
+		{as[*curatedError], 403, deniedType, deniedLabel, info},
+		{as[*indexError], 502, "http_protocol_error", "index", warn},
+		{is(errIndexMemory), 503, "proxy_internal_response", "index_memory", warn},
 		{is(errOpaque, errUnnamed), 403, deniedType, deniedLabel, info},
 		{as[*elsewhereError], 403, deniedType, deniedLabel, warn},
 		{unasked, 407, deniedType, "unauthenticated", info},
@@ -137,7 +150,9 @@ func failureTable() []failureRow {
 		{as[*misdirectedError], 421, "http_request_error", "misdirected", warn},
 		{is(errProtocol), 501, "http_request_error", badRequestLabel, info}, // RFC 9220, Section 3
 		{as[*requestError], 400, "http_request_error", badRequestLabel, info},
-		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", warn},
+		{as[*ca.NameError], 400, "http_request_error", "name", info},
+		{as[*ca.LimitError], 429, deniedType, "new_names", warn},
+		{as[*handshakeError], 400, "tls_alert_received", "client_handshake", info}, // distrust has a line of its own
 		{is(errStopping), 503, "proxy_internal_response", shutdownLabel, info},
 		{stalled, 504, "connection_read_timeout", "read_timeout", warn},
 		{canceled, 499, "connection_terminated", "client_gone", info},

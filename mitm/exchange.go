@@ -60,6 +60,9 @@ type Exchange struct {
 	// Reported is the name of the rule of mode report that would have refused it,
 	// "" if there is none.
 	Reported string
+	// Distrust is the reason for which the client is taken not to trust larder's
+	// certificate, one of Reasons, "" if it does; Tool is then the likely program.
+	Distrust, Tool string
 	// Err is why the exchange failed, "" if it did not.
 	Err string
 }
@@ -67,19 +70,23 @@ type Exchange struct {
 // exchange is an Exchange in the making, owned by one goroutine.
 type exchange struct {
 	Exchange
-	server  *Server
-	observe func(Exchange)
-	pending *count // of the listener
-	offline bool   // upstream is not to be asked
-	stored  bool   // what was sent is in the store
-	ended   bool
-	stack   []byte // of a panic
-	level   slog.Level
-	reason  string // metric label of a failure
-	digest  hash.Hash
-	target  *url.URL // what URL is made of, once somebody wants it
-	who     policy.Client
-	waived  *policy.Rule // that would have refused, in mode report or open
+	server   *Server
+	observe  func(Exchange)
+	pending  *count // of the listener
+	offline  bool   // upstream is not to be asked
+	stored   bool   // what was sent is in the store
+	own      bool   // it is larder's own
+	ended    bool
+	stack    []byte // of a panic
+	level    slog.Level
+	reason   string // metric label of a failure
+	digest   hash.Hash
+	target   *url.URL // what URL is made of, once somebody wants it
+	who      policy.Client
+	registry policy.Registry
+	hidden   int          // versions or files that an index was served without
+	added    int          // wheels that were added to it
+	waived   *policy.Rule // that would have refused, in mode report or open
 }
 
 func (s *Server) begin(c *clientConn, method, uri string) *exchange {
@@ -98,7 +105,7 @@ func (s *Server) begin(c *clientConn, method, uri string) *exchange {
 
 // decided notes what policy says.
 func (x *exchange) decided(d policy.Decision, r *rule) {
-	x.Rule = r.name
+	x.Rule, x.registry = r.name, r.registry
 	if x.waived = d.Waived; d.Waived != nil && d.Waived.Mode == policy.Report {
 		x.Reported = d.Waived.Name
 	}
@@ -174,10 +181,19 @@ func (x *exchange) end() {
 		x.SHA256 = hex.EncodeToString(x.digest.Sum(nil))
 	}
 	x.server.metrics.ended(x)
+	x.tellFetched()
 	x.log()
 	if x.observe != nil {
 		x.uri()
 		x.observe(x.Exchange)
+	}
+}
+
+// tellFetched tells of a file of PyPI that a client got whole.
+func (x *exchange) tellFetched() {
+	fetched := x.server.options.Fetched
+	if x.registry == policy.PyPI && fetched != nil && !x.own && x.Status == http.StatusOK && x.Method == http.MethodGet && x.Err == "" && x.target != nil {
+		fetched(x.target, x.Bytes)
 	}
 }
 
@@ -199,7 +215,7 @@ func (x *exchange) log() {
 	if !logger.Enabled(ctx, x.level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 14)
+	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs,
 		slog.String("method", x.Method),
 		slog.String("url", x.uri()),
@@ -217,8 +233,17 @@ func (x *exchange) log() {
 	if x.Rule != "" {
 		attrs = append(attrs, slog.String("policy", x.Rule))
 	}
+	if x.hidden > 0 {
+		attrs = append(attrs, slog.Int("hidden", x.hidden))
+	}
+	if x.added > 0 {
+		attrs = append(attrs, slog.Int("added", x.added))
+	}
 	if x.Reported != "" {
 		attrs = append(attrs, slog.String("would_deny", x.Reported))
+	}
+	if x.Distrust != "" {
+		attrs = append(attrs, slog.String("distrust", x.Distrust), slog.String("tool", x.Tool))
 	}
 	if x.stack != nil {
 		attrs = append(attrs, slog.String("stack", string(x.stack)))

@@ -20,6 +20,9 @@ func init() { bootstrap.Restore() } // net/http has looked
 // protocolField is where net/http keeps the :protocol of an extended CONNECT.
 const protocolField = ":protocol"
 
+// websocket is the one protocol that is carried so.
+const websocket = "websocket"
+
 // extended is a request of HTTP/2 that asks to speak another protocol on its stream
 // (RFC 8441, Section 4).
 type extended struct {
@@ -48,17 +51,15 @@ func unextended(r *http.Request) (*http.Request, error) {
 	if r.Method != http.MethodConnect {
 		return r, &requestError{errors.New("a :protocol belongs to CONNECT")}
 	}
-	e := &extended{body: r.Body}
-	if len(protocols) == 1 {
-		e.protocol = protocols[0]
-	}
+	e := &extended{protocol: websocket, body: r.Body}
 	out := r.WithContext(context.WithValue(r.Context(), extendedKey{}, e))
 	out.Method, out.Body, out.ContentLength = http.MethodGet, http.NoBody, 0
 	out.Header = r.Header.Clone()
 	for _, name := range []string{protocolField, "Content-Length", "Sec-Websocket-Key", "Sec-Websocket-Accept", "Expect"} {
 		delete(out.Header, name)
 	}
-	if !strings.EqualFold(e.protocol, "websocket") {
+	// Of the same length, or letters beyond ASCII would fold to its own.
+	if len(protocols) != 1 || len(protocols[0]) != len(websocket) || !strings.EqualFold(protocols[0], websocket) {
 		return out, errProtocol
 	}
 	return out, nil
@@ -74,6 +75,7 @@ func (s *Server) extend(w http.ResponseWriter, asked *http.Request, res *http.Re
 	}
 	removeHopByHop(res.Header)
 	delete(res.Header, "Sec-Websocket-Accept") // a key of HTTP/1.1's, and larder's
+	delete(res.Header, "Content-Length")       // net/http would hold what is said to it
 	h := w.Header()
 	clear(h)
 	copyHeader(h, res.Header, http.StatusOK)
@@ -86,11 +88,16 @@ func (s *Server) extend(w http.ResponseWriter, asked *http.Request, res *http.Re
 	}
 	ctx, cancel, stall := newStall(asked.Context(), s.options.Upstream.options.IdleTimeout)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { _ = origin.Close() })()
+	defer whenOver(ctx, func() {
+		_ = origin.Close()
+		if errors.Is(context.Cause(ctx), errStalled) { // it may be the client that is waited for
+			_ = control.SetWriteDeadline(aLongTimeAgo())
+		}
+	})()
 	stall.begin()
 	var up sync.WaitGroup
 	var upErr error
-	up.Go(func() { upErr = s.extendUp(origin, e.body, stall, x) }) // ends when the client's side does, or with the body below
+	up.Go(func() { upErr = s.extendUp(origin, e.body, stall) }) // ends when the client's side does, or with the body below
 	err := s.extendDown(w, control, origin, stall, x)
 	_ = origin.Close()
 	_ = e.body.Close()
@@ -101,6 +108,21 @@ func (s *Server) extend(w http.ResponseWriter, asked *http.Request, res *http.Re
 	if err = errors.Join(err, upErr); err != nil {
 		x.fail(err)
 		abort(asked)
+	}
+}
+
+// whenOver runs end once ctx is over. What it returns ends that, and waits for an end
+// that is running: what it uses may be another's then.
+func whenOver(ctx context.Context, end func()) func() {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		end()
+	})
+	return func() {
+		if !stop() {
+			<-ended
+		}
 	}
 }
 
@@ -115,7 +137,7 @@ func switched(asked *http.Request, res *http.Response) bool {
 }
 
 // extendUp carries what the client says. Its end is the end of that direction alone.
-func (s *Server) extendUp(origin io.WriteCloser, client io.Reader, stall *stall, x *exchange) (err error) {
+func (s *Server) extendUp(origin io.WriteCloser, client io.Reader, stall *stall) (err error) {
 	defer contain(&err)
 	buffer := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buffer)

@@ -18,6 +18,8 @@ type gatherWriter struct {
 	lazy bool
 	// yield returns when what was ready to run has run: runtime.Gosched.
 	yield func()
+	// trial listens in on the handshake; nil once it is over.
+	trial *trial
 
 	holding atomic.Bool // buffer is not nil, as far as crypto/tls's lock shows
 
@@ -85,8 +87,20 @@ func (w *gatherWriter) send() error {
 	return err
 }
 
+// Read implements net.Conn for crypto/tls.
+func (w *gatherWriter) Read(p []byte) (int, error) {
+	n, err := w.clientConn.Read(p)
+	if w.trial != nil {
+		w.trial.heard.came(p[:n])
+	}
+	return n, err
+}
+
 // Write implements net.Conn for crypto/tls.
 func (w *gatherWriter) Write(p []byte) (int, error) {
+	if w.trial != nil {
+		w.trial.heard.sent()
+	}
 	wait := w.lazy && len(p) <= smallRecord
 	if !wait && !w.holding.Load() {
 		return w.clientConn.Write(p)

@@ -2,6 +2,7 @@ package mitm
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -102,6 +103,8 @@ type fakeCache struct {
 	mu       sync.Mutex
 	rules    []*cache.Rule
 	dropped  []string
+	contents []*cache.Content
+	outdated []string
 	fail     error         // returned before anything is written
 	serve    http.Handler  // answers instead of upstream
 	after    error         // returned once the response is out
@@ -133,11 +136,28 @@ func (f *fakeCache) Serve(w http.ResponseWriter, r *http.Request, rule *cache.Ru
 	return cache.Outcome{Status: res.StatusCode, Bytes: n, UpstreamBytes: n, CacheStatus: "larder; fwd=uri-miss"}, err
 }
 
+func (f *fakeCache) ServeContent(w http.ResponseWriter, r *http.Request, rule *cache.Rule, content *cache.Content) (cache.Outcome, error) {
+	f.mu.Lock()
+	f.contents = append(f.contents, content)
+	f.mu.Unlock()
+	out := r.WithContext(r.Context())
+	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(content.Bytes)), int64(len(content.Bytes))
+	return f.Serve(w, out, rule)
+}
+
+func (f *fakeCache) OutdateContent(kind string, target *url.URL) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.outdated = append(f.outdated, kind+" "+target.String())
+}
+
 func (f *fakeCache) InvalidateUnder(u *url.URL, _ *cache.Rule) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dropped = append(f.dropped, u.String())
 }
+
+func (f *fakeCache) NoteRedirect(*url.URL, int, http.Header) {}
 
 func (f *fakeCache) invalidated() []string {
 	f.mu.Lock()

@@ -12,13 +12,12 @@ import (
 // stack for every connection, waiting or not, which is most of what an idle one
 // holds. With the first request that is not for openedConn, and when larder stops,
 // the connection goes to the server and stays there.
-func (s *Server) startLightly(o *openedConn, x *exchange) {
+func (s *Server) startLightly(o *openedConn) {
 	c := o.client
 	if s.ready == nil {
-		s.deliver(c, o, c.authority, x)
+		s.handoff.deliver(o)
 		return
 	}
-	x.release()
 	s.setups.enter() // Shutdown hurries those that wait, see awaitHurried
 	go func() {      // ends with the connection, or when the server takes over
 		defer s.setups.leave()
@@ -57,6 +56,7 @@ func (c *openedConn) serveLightly() bool {
 			stopped := errors.Is(err, os.ErrDeadlineExceeded) && c.server.isStopping()
 			return stopped && (n > 0 || c.client.fresh.Load()) && c.handOver(buffer[:n])
 		}
+		c.client.trusted()
 		switch rest, err := c.answerAll(buffer[:n]); {
 		case err != nil:
 			return false

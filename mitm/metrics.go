@@ -2,10 +2,12 @@ package mitm
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -17,7 +19,11 @@ type metrics struct {
 	classes     map[string]*classMetrics // looked up by label once and for all
 	failures    *prometheus.CounterVec
 	handshakes  *prometheus.CounterVec
+	distrust    *prometheus.CounterVec
+	bypasses    *prometheus.CounterVec
 	denials     *prometheus.CounterVec
+	renderings  *prometheus.CounterVec
+	bodies      *prometheus.CounterVec
 }
 
 // classMetrics are what each exchange of one class counts.
@@ -65,11 +71,27 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "larder_mitm_handshakes_total",
 			Help: "TLS handshakes with clients, by result: full, resumed or failed.",
 		}, result),
+		distrust: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_distrust_total",
+			Help: "TLS handshakes in which a client did not trust larder's certificate, by reason and likely tool.",
+		}, []string{"reason", "tool"}),
+		bypasses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_distrust_tunnels_total",
+			Help: "Connections that were tunnelled instead of opened, since their client keeps refusing larder's certificate, by rule.",
+		}, []string{"rule"}),
 		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "larder_mitm_denials_total",
 			Help: "Requests and tunnels that a rule refuses, by rule and its mode: enforce refused them, report and open let them pass.",
 		}, []string{"rule", "mode"}),
+		renderings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_mitm_indexes_total",
+			Help: "Package indexes that were written anew for curation or wheels, by result: rendered, refused (nothing of it may be had) or failed. One that is in memory is not counted.",
+		}, result),
 	}
+	m.bodies = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "larder_mitm_request_bodies_total",
+		Help: "Request bodies that were read for rules with request_body, by the kind found: git-fetch, git-refs, any (another), unusable (too large, in a way that is not understood, or no memory left).",
+	}, []string{"kind"})
 	for _, name := range []string{ClassHit, ClassMiss, ClassPass, ClassTunnel, ClassDeny, ClassError} {
 		m.classes[name] = &classMetrics{
 			exchanges: exchanges.WithLabelValues(name), durations: durations.WithLabelValues(name),
@@ -80,13 +102,26 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.denials,
+		m.connections, m.tunnels, exchanges, durations, sent, received, m.failures, m.handshakes, m.distrust, m.bypasses, m.denials, m.bodies,
+		m.renderings,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register wire metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// rendered counts an index that was written anew, or could not be.
+func (m *metrics) rendered(err error) {
+	result := "rendered"
+	if err != nil {
+		result = "failed"
+		if _, refused := errors.AsType[*curation.Refusal](err); refused {
+			result = "refused"
+		}
+	}
+	m.renderings.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) ended(x *exchange) {

@@ -30,6 +30,7 @@ func (s *Server) tlsConfig() *tls.Config {
 			if c == nil {
 				return nil, errors.New("handshake without a CONNECT authority")
 			}
+			c.shown = true
 			return s.options.Certificates.Leaf(onBehalfOf(hello.Context(), c), c.authority.Host)
 		},
 	}
@@ -67,7 +68,7 @@ func (s *Server) open(c *clientConn, a authority, x *exchange) {
 
 // mayTunnel asks the policy of this moment about bytes that are no TLS.
 func (s *Server) mayTunnel(c *clientConn, a authority) bool {
-	return s.rules.Load().policy.MayTunnel(c.asker, a.Host, a.Port)
+	return !s.isOwnName(a.Host) && s.rules.Load().policy.MayTunnel(c.asker, a.Host, a.Port)
 }
 
 // proceed does what the first bytes, or the failure to get any, call for.
@@ -78,7 +79,17 @@ func (s *Server) proceed(c *clientConn, a authority, x *exchange, kind opening, 
 	case err != nil:
 		x.drop(c, fmt.Errorf("wait for the client's first bytes: %w: %w", context.Canceled, err))
 	case kind == openingHello:
-		s.handshake(c, a, x)
+		t := s.try(c, a, x)
+		if !s.bypass(t, a, nil) {
+			s.handshake(t, a)
+			return
+		}
+		origin, err := s.options.Upstream.DialContext(s.base, "tcp", a.String())
+		if err != nil {
+			x.drop(c, err)
+			return
+		}
+		s.startTunnel(c, origin, nil, x)
 	case s.mayTunnel(c, a) && x.offline:
 		x.drop(c, ErrOffline)
 	case s.mayTunnel(c, a):
@@ -209,30 +220,32 @@ func (s *Server) startTunnel(c *clientConn, origin net.Conn, early []byte, x *ex
 	}()
 }
 
-// handshake opens the client's TLS and hands the connection to its server.
-func (s *Server) handshake(c *clientConn, a authority, x *exchange) {
-	c.authority = a // GetCertificate asks for it
+// handshake opens a client's TLS and hands the connection to its server.
+func (s *Server) handshake(trial *trial, a authority) {
+	c := trial.client // GetCertificate asks for its authority
 	ctx, cancel := context.WithTimeout(withConn(context.Background(), c), s.options.HandshakeTimeout)
 	defer cancel()
-	w := &gatherWriter{clientConn: c, pool: &s.gathers, yield: runtime.Gosched}
+	w := &gatherWriter{clientConn: c, pool: &s.gathers, yield: runtime.Gosched, trial: trial}
 	t := tls.Server(w, s.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		s.metrics.handshakes.WithLabelValues("failed").Inc()
-		x.drop(c, &handshakeError{err})
+		trial.fail(err)
 		return
 	}
+	w.trial = nil
 	c.misnamed = otherName(t.ConnectionState().ServerName, a)
 	result := "full"
 	if t.ConnectionState().DidResume {
 		result = "resumed"
 	}
 	s.metrics.handshakes.WithLabelValues(result).Inc()
+	trial.succeed(t) // x is the trial's from here on
 	if t.ConnectionState().NegotiatedProtocol == "h2" {
 		w.lazy = true
-		s.deliver(c, t, a, x) // net/http wants it bare for HTTP/2
+		s.handoff.deliver(t) // net/http wants it bare for HTTP/2
 		return
 	}
-	s.startLightly(&openedConn{tlsConn: t, client: c, server: s, writer: w}, x)
+	s.startLightly(&openedConn{tlsConn: t, client: c, server: s, writer: w})
 }
 
 // otherName returns the server name that a client sent, unless it is that of the

@@ -199,7 +199,7 @@ func (c *openedConn) pass(p []byte, n int, rest []byte) (int, error) {
 func (c *openedConn) answer(h *plainHead) (now time.Time, answered bool, err error) {
 	s := c.server
 	a := c.client.authority
-	if s.ready == nil || c.client.recorder != nil || s.captures.Load() != nil || c.client.misnamed != "" || string(h.host) != a.Host || !a.spelled(a.Host, "https") || !c.begin() {
+	if s.ready == nil || c.client.recorder != nil || s.captures.Load() != nil || c.client.misnamed != "" || s.isOwnName(a.Host) || string(h.host) != a.Host || !a.spelled(a.Host, "https") || !c.begin() {
 		return now, false, nil
 	}
 	defer c.end()
@@ -241,6 +241,7 @@ func (c *openedConn) begin() bool {
 		return false
 	}
 	c.busy = true
+	c.client.trusted()
 	c.client.idle.Store(false)
 	c.client.fresh.Store(false)
 	return true

@@ -8,12 +8,15 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"larder/cache"
+	"larder/curation"
 	"larder/policy"
+	"larder/wheels"
 )
 
 // Certificates gives leaves for the hosts whose TLS larder opens.
@@ -33,22 +36,43 @@ type Policy interface {
 	ConnectUnnamed(c policy.Client, address netip.Addr, port int) policy.Decision
 	// Classify decides on a client's request by its absolute target URI.
 	Classify(c policy.Client, method string, u *url.URL) policy.Decision
+	// ClassifyBody is Classify for a request whose body was read.
+	ClassifyBody(c policy.Client, method string, u *url.URL, body policy.RequestBody) policy.Decision
 	// Storing lists the rules under which responses from the host of u may be stored.
 	Storing(u *url.URL) []*policy.Rule
 	// MayTunnel reports whether no request of the client to host and port can be
 	// denied, so that bytes which cannot be looked into may go there.
 	MayTunnel(c policy.Client, host string, port int) bool
+	// OnDistrust says what becomes of a client that keeps refusing larder's certificate
+	// for host and port.
+	OnDistrust(c policy.Client, host string, port int) policy.Distrust
 }
 
-// Cache answers GET and HEAD from what is stored, or stores the answer.
+// Cache answers requests from what is stored, or stores the answer.
 type Cache interface {
 	// Serve writes the response to r, whose URL is the absolute target URI. An
 	// error with a zero Outcome.Status means that nothing was written; with
 	// another status, that the response broke off.
 	Serve(w http.ResponseWriter, r *http.Request, rule *cache.Rule) (cache.Outcome, error)
+	// ServeContent is Serve for a request whose content is part of the key.
+	ServeContent(w http.ResponseWriter, r *http.Request, rule *cache.Rule, content *cache.Content) (cache.Outcome, error)
+	// OutdateContent keeps fills that run for target, with content of a kind, from being
+	// stored or joined.
+	OutdateContent(kind string, target *url.URL)
 	// InvalidateUnder drops what is stored for a target URI (RFC 9111, Section 4.4)
 	// under the key that rule makes of it.
 	InvalidateUnder(target *url.URL, rule *cache.Rule)
+	// NoteRedirect is told of upstream's redirects to requests that are passed.
+	NoteRedirect(from *url.URL, status int, header http.Header)
+}
+
+// Wheels are what is added to indexes of PyPI. *wheels.Store is one.
+type Wheels interface {
+	curation.Overlay
+	// Find returns a wheel by its SHA-256 in hex and its file name, or fs.ErrNotExist.
+	Find(digest, file string) (*wheels.Wheel, error)
+	// Content opens it, or its METADATA.
+	Content(w *wheels.Wheel, metadata bool) (*os.File, error)
 }
 
 // Options configures a Server. The first four fields are required.
@@ -60,10 +84,22 @@ type Options struct {
 
 	// Access says who may use the proxy. The zero value: everybody, by no name.
 	Access Access
-	// Origin answers requests that are made to larder itself and not through
-	// it (origin-form targets on proxy and tls-proxy listeners); its TLS field says
-	// which. Access is not asked. nil: 404 with a short text.
+	// Origin answers requests that are made to larder itself: not through it
+	// (origin-form targets on proxy and tls-proxy listeners, for which Access is not
+	// asked), and through it to OwnName. ReachOf tells which. nil: 404 with a short text.
 	Origin http.Handler
+	// OwnName is the host, in lower case, that is larder itself for its clients: their
+	// requests to it, http and https, go to Origin, whatever Policy says. Certificates
+	// must have a leaf for it. "": none.
+	OwnName string
+	// Distrust is told of clients that do not trust larder's certificates. nil: nobody
+	// is; log and metrics say so all the same.
+	Distrust DistrustObserver
+	// Wheels are added to indexes where the policy says so. nil: none.
+	Wheels Wheels
+	// Fetched is told of every file that a client got whole under a rule with registry
+	// pypi, before the exchange ends: it must be quick. nil: nobody is.
+	Fetched func(target *url.URL, bytes int64)
 	// Logger gets one record per request or tunnel at its end, and failures.
 	// nil: none.
 	Logger *slog.Logger

@@ -52,6 +52,9 @@ func noteState(c net.Conn, state http.ConnState) {
 	if client := clientOf(c); client != nil {
 		client.fresh.Store(state == http.StateNew)
 		client.idle.Store(state == http.StateNew || state == http.StateIdle)
+		if state == http.StateActive {
+			client.trusted()
+		}
 	}
 	if o, ok := c.(*openedConn); ok {
 		o.noteState(state)

@@ -30,6 +30,7 @@ type parentProxy struct {
 	t       *testing.T
 	origins map[string]string // host:port to where it really is
 	answer  func(target string) string
+	late    func() // called before a tunnel is answered
 	auth    string // the credential it wants, user:password
 
 	mu   sync.Mutex
@@ -80,7 +81,8 @@ func (p *parentProxy) start(scheme string, config *tls.Config) *url.URL {
 	return &url.URL{Scheme: scheme, Host: at}
 }
 
-// serveHTTP answers one request: one per connection is enough.
+// serveHTTP answers one request: one per connection is enough, and an answer of the
+// test's own must say "Connection: close", or a second request can meet the closing.
 func (p *parentProxy) serveHTTP(c net.Conn) {
 	r := bufio.NewReader(c)
 	req, err := http.ReadRequest(r)
@@ -106,6 +108,9 @@ func (p *parentProxy) serveHTTP(c net.Conn) {
 		return
 	}
 	if req.Method == http.MethodConnect {
+		if p.late != nil {
+			p.late()
+		}
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 		joinBoth(&earlyConn{Conn: c, early: drainBuffer(r)}, o)
 		return
@@ -282,7 +287,7 @@ func TestParents(t *testing.T) {
 
 // TestTargetsAsAParentGetsThem: absolute form, with the path as it was sent.
 func TestTargetsAsAParentGetsThem(t *testing.T) {
-	p := &parentProxy{t: t, answer: func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" }}
+	p := &parentProxy{t: t, answer: func(string) string { return "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" }}
 	at := p.start("http", nil)
 	w := newWorld(t, passEverything, nil, nil, func(_ *Options, u *UpstreamOptions) { u.Parents = []policy.Parent{through(t, at, nil)} })
 	for sent, want := range map[string]string{
@@ -319,7 +324,7 @@ func TestParentFailures(t *testing.T) {
 		}
 	}
 	status := func(s string) func(*testing.T) *url.URL {
-		return answers("HTTP/1.1 " + s + "\r\nContent-Length: 0\r\n\r\n")
+		return answers("HTTP/1.1 " + s + "\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 	}
 	socks := func(auth string) func(*testing.T) *url.URL {
 		return func(t *testing.T) *url.URL { return (&parentProxy{t: t, auth: auth}).start("socks5", nil) }

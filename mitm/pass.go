@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"larder/cache"
+	"larder/policy"
 )
 
 // pass forwards a request unmodified and streams the response back. r is what
@@ -57,12 +58,9 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 	}
 	defer res.Body.Close()
 	s.invalidate(out, res, x)
-	switching := res.StatusCode == http.StatusSwitchingProtocols
-	if extended == nil && switching {
-		s.upgrade(w, out, res, x)
-		return
-	}
-	if extended == nil || !switching && res.StatusCode/100 != 2 { // the rest extend has to see as it came
+	s.options.Cache.NoteRedirect(out.URL, res.StatusCode, res.Header)
+	switching := res.StatusCode == http.StatusSwitchingProtocols || extended != nil && res.StatusCode/100 == 2
+	if !switching { // what switches has to be seen as it came
 		removeHopByHop(res.Header)
 	}
 	if rule.response != nil {
@@ -71,8 +69,12 @@ func (s *Server) pass(w http.ResponseWriter, r, out *http.Request, rule *rule, x
 			return
 		}
 	}
-	if extended != nil && (switching || res.StatusCode/100 == 2) {
+	switch {
+	case switching && extended != nil:
 		s.extend(w, res.Request, res, extended, x)
+		return
+	case switching:
+		s.upgrade(w, out, res, x)
 		return
 	}
 	if r.Method != http.MethodHead {
@@ -90,6 +92,12 @@ func (s *Server) invalidate(r *http.Request, res *http.Response, x *exchange) {
 		for _, rule := range rules.keysOf(x.who, target) {
 			s.options.Cache.InvalidateUnder(target, rule)
 		}
+	}
+	if refs, asked := pushed(r, res); refs != nil {
+		for _, rule := range rules.keysOf(x.who, refs) {
+			s.options.Cache.InvalidateUnder(refs, rule)
+		}
+		s.options.Cache.OutdateContent(policy.BodyGitRefs.String(), asked)
 	}
 }
 

@@ -38,14 +38,31 @@ const maxHello = 80 << 10
 // more bytes) and records (RFC 8446, Section 5.1); post-quantum key shares
 // make both common.
 func peekHello(b []byte) (opening, clientHello) {
+	kind, body := cutHello(b)
+	if body == nil {
+		return kind, clientHello{}
+	}
+	return kind, readHello(body)
+}
+
+// helloBody is the body of the ClientHello at the beginning of b, nil if it is not
+// whole.
+func helloBody(b []byte) []byte {
+	_, body := cutHello(b)
+	return body
+}
+
+// cutHello tells what b begins with, and takes records and header off a ClientHello
+// that is whole.
+func cutHello(b []byte) (opening, []byte) {
 	var message []byte
 	for rest := b; ; {
 		// ContentType handshake, legacy_record_version 3.x.
 		if len(rest) > 0 && rest[0] != 22 || len(rest) > 1 && rest[1] != 3 {
 			if len(rest) == len(b) {
-				return openingOther, clientHello{}
+				return openingOther, nil
 			}
-			return openingHello, clientHello{}
+			return openingHello, nil
 		}
 		if len(rest) < 5 {
 			break
@@ -53,9 +70,9 @@ func peekHello(b []byte) (opening, clientHello) {
 		n := int(rest[3])<<8 | int(rest[4])
 		if n == 0 || n > 16384 {
 			if len(rest) == len(b) {
-				return openingOther, clientHello{}
+				return openingOther, nil
 			}
-			return openingHello, clientHello{}
+			return openingHello, nil
 		}
 		rest = rest[5:]
 		have := min(n, len(rest))
@@ -65,12 +82,12 @@ func peekHello(b []byte) (opening, clientHello) {
 			message = append(message, rest[:have]...)
 		}
 		if len(message) > 0 && message[0] != 1 { // HandshakeType client_hello
-			return openingOther, clientHello{}
+			return openingOther, nil
 		}
 		if len(message) >= 4 {
 			size := 4 + (int(message[1])<<16 | int(message[2])<<8 | int(message[3]))
 			if len(message) >= size {
-				return openingHello, readHello(message[4:size])
+				return openingHello, message[4:size]
 			}
 		}
 		if have < n {
@@ -79,9 +96,9 @@ func peekHello(b []byte) (opening, clientHello) {
 		rest = rest[have:]
 	}
 	if len(b) >= maxHello {
-		return openingHello, clientHello{}
+		return openingHello, nil
 	}
-	return openingShort, clientHello{}
+	return openingShort, nil
 }
 
 // readHello reads the body of a ClientHello. What does not parse, or names two

@@ -36,6 +36,7 @@ func (s *Server) serveRedirected(c *clientConn, e *Entrance, x *exchange) {
 		return
 	}
 	x.URL = dst.String()
+	c.elsewhere = true
 	if s.options.Upstream.isHere(dst) {
 		x.drop(c, ErrLoop)
 		return
@@ -82,7 +83,7 @@ func (e *Entrance) destinationOf(c net.Conn) (dst netip.AddrPort, err error) {
 func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 	kind, hello := peekHello(c.replay)
 	if kind != openingHello {
-		x.drop(c, &handshakeError{errors.New("the ClientHello did not come in time")})
+		x.drop(c, &handshakeError{err: errors.New("the ClientHello did not come in time")})
 		return
 	}
 	name, err := serverName(hello)
@@ -97,7 +98,7 @@ func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 	a := authority{name, int(dst.Port())}
 	x.URL = a.String()
 	rules := s.rules.Load()
-	decision := rules.policy.Connect(c.asker, a.Host, a.Port)
+	decision := s.connection(rules, c.asker, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:
@@ -109,7 +110,12 @@ func (s *Server) redirectedTLS(c *clientConn, dst netip.AddrPort, x *exchange) {
 		}
 		s.tunnelTo(c, dst, x)
 	default:
-		s.handshake(c, a, x)
+		t := s.try(c, a, x)
+		if s.bypass(t, a, func() error { return s.mayReach(c, a, dst, hello.ECH, x) }) {
+			s.tunnelTo(c, dst, x)
+			return
+		}
+		s.handshake(t, a)
 	}
 }
 
@@ -152,7 +158,12 @@ func (s *Server) redirectedUnnamed(c *clientConn, dst netip.AddrPort, x *exchang
 	case decision.Action == policy.Tunnel, !isTLS && s.mayTunnel(c, a):
 		s.tunnelTo(c, dst, x)
 	case isTLS:
-		s.handshake(c, a, x)
+		t := s.try(c, a, x)
+		if s.bypass(t, a, nil) {
+			s.tunnelTo(c, dst, x)
+			return
+		}
+		s.handshake(t, a)
 	default:
 		refuse(c, errOpaque)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"larder/cache"
 	"larder/policy"
 )
 
@@ -82,16 +83,32 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, identify b
 			return
 		}
 	}
+	if s.isOwnName(target.Hostname()) {
+		s.serveOwnName(w, r, x)
+		return
+	}
 	s.answer(w, r, target, rules, x)
 }
 
 // answer carries out what rules say of a request for target.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL, rules *ruleset, x *exchange) {
 	decision := rules.policy.Classify(x.who, r.Method, target)
+	body, err := s.bodyFor(decision.Rule, r)
+	if err != nil {
+		x.reject(w, r, err)
+		return
+	}
+	if body != nil {
+		defer s.giveBack(body)
+		decision = rules.policy.ClassifyBody(x.who, r.Method, target, body.kind)
+	}
 	rule := rules.of(decision)
 	x.decided(decision, rule)
 	if decision.Action == policy.Deny {
 		x.reject(w, r, &deniedError{rule.name})
+		return
+	}
+	if rules.curator != nil && rule.registry != "" && s.curate(w, r, target, rules, rule, decision, x) {
 		return
 	}
 	if extendedOf(r) == nil && s.serveReady(w, r, decision, rule, x) {
@@ -101,7 +118,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 	if e := extendedOf(r); e != nil {
 		upgrade = e.protocol
 	}
-	cached := decision.Action.Stores() && rule.cache != nil && storable(r, upgrade)
+	cached := decision.Action.Stores() && rule.cache != nil && (rule.body != policy.BodyUnread || storable(r, upgrade))
 	var out *http.Request
 	if cached && rule.request == nil && endsHere(r.Header) {
 		out = forwarded(r, target, r.Header) // the cache changes no header
@@ -115,7 +132,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, target *url.URL,
 		}
 	}
 	if cached {
-		s.serveCached(w, out, rule, x)
+		s.serveCached(w, out, rules, rule, body, x)
 		return
 	}
 	if x.offline || rule.cache != nil && rule.cache.Offline {
@@ -187,11 +204,11 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, d policy.Dec
 // more than a look into memory: nothing of it or the answer is to be changed.
 func (s *Server) mayBeReady(d policy.Decision, rule *rule) bool {
 	return s.ready != nil && d.Action == policy.Immutable &&
-		rule.cache != nil && rule.request == nil && rule.response == nil
+		rule.cache != nil && rule.request == nil && rule.response == nil && !rule.curated
 }
 
 // serveCached lets the cache answer.
-func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rule, x *exchange) {
+func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rules *ruleset, rule *rule, body *content, x *exchange) {
 	to := w
 	if rule.response != nil {
 		to = &modifyingWriter{ResponseWriter: w, request: out, modifier: rule.response}
@@ -202,7 +219,17 @@ func (s *Server) serveCached(w http.ResponseWriter, out *http.Request, rule *rul
 	if x.offline {
 		use = rule.offline
 	}
-	o, err := s.options.Cache.Serve(to, out, use)
+	if use.FollowRedirects {
+		out = out.WithContext(cache.WithHops(out.Context(), rules.hops(x.who)))
+	}
+	var o cache.Outcome
+	var err error
+	if rule.body != policy.BodyUnread {
+		out, as := body.question(rule.body, out)
+		o, err = s.options.Cache.ServeContent(to, out, use, as)
+	} else {
+		o, err = s.options.Cache.Serve(to, out, use)
+	}
 	x.told(o)
 	switch {
 	case err == nil:

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/martian/v3"
@@ -15,6 +16,7 @@ import (
 
 	"larder/cache"
 	"larder/cache/integrity"
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -25,6 +27,9 @@ type ruleset struct {
 	policy Policy
 	access Access
 	made   sync.Map // *policy.Rule → *rule
+
+	curator  *curation.Curator // nil: nothing is curated, nor added
+	curating curatingPolicy    // policy, beside a curator
 }
 
 // rule is a policy.Rule as the wire and the cache need it. The modifiers are
@@ -33,8 +38,12 @@ type rule struct {
 	name     string
 	cache    *cache.Rule
 	offline  *cache.Rule // the same without upstream
+	body     policy.RequestBody
 	request  martian.RequestModifier
 	response martian.ResponseModifier
+	registry policy.Registry
+	// curated: a file may be refused although it is stored.
+	curated bool
 }
 
 // of returns what a decision means on the wire.
@@ -45,7 +54,11 @@ func (s *ruleset) of(d policy.Decision) *rule {
 	if r, ok := s.made.Load(d.Rule); ok {
 		return r.(*rule)
 	}
-	r, _ := s.made.LoadOrStore(d.Rule, newRule(d.Rule))
+	made := newRule(d.Rule)
+	if s.curator != nil {
+		made.curated = made.registry != "" && s.curating.CuratesRegistry(made.registry)
+	}
+	r, _ := s.made.LoadOrStore(d.Rule, made)
 	return r.(*rule)
 }
 
@@ -61,7 +74,7 @@ func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
 	for _, p := range s.policy.Storing(target) {
 		r := s.of(policy.Decision{Rule: p}).cache
 		if !slices.ContainsFunc(all, func(o *cache.Rule) bool {
-			return o.Partition == r.Partition && slices.Equal(o.DropQuery, r.DropQuery)
+			return o.Partition == r.Partition && slices.Equal(o.DropQuery, r.DropQuery) && o.KeyByDigest == r.KeyByDigest && o.Access == r.Access
 		}) {
 			all = append(all, r)
 		}
@@ -69,8 +82,23 @@ func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
 	return all
 }
 
+// hops says where upstream's redirects may be followed on a client's behalf: where the
+// client itself would be let go.
+func (s *ruleset) hops(who policy.Client) func(*url.URL) error {
+	return func(target *url.URL) error {
+		d := s.policy.Classify(who, http.MethodGet, target)
+		if d.Action != policy.Deny {
+			d = s.policy.Connect(who, target.Hostname(), portOf(target))
+		}
+		if d.Action == policy.Deny {
+			return &deniedError{s.of(d).name}
+		}
+		return nil
+	}
+}
+
 func newRule(p *policy.Rule) *rule {
-	r := &rule{name: p.Name, cache: newCacheRule(p)}
+	r := &rule{name: p.Name, cache: newCacheRule(p), body: p.RequestBody, registry: p.Registry}
 	if r.cache != nil {
 		offline := *r.cache
 		offline.Offline = true
@@ -115,20 +143,35 @@ func newCacheRule(p *policy.Rule) *cache.Rule {
 		FinishFill:           finishFill(p.FinishFill),
 		OwnFields:            ownFields(p.Request),
 		Access:               access(p.Authorized),
+		SignedBy:             signedBy(p),
+		FollowRedirects:      p.Redirects == policy.FollowRedirects,
+		KeyByDigest:          p.Key == policy.KeyDigest,
+		ValidateHead:         p.Validate == policy.ValidateHead,
 		RecheckTTL:           p.RecheckTTL,
 		RecheckScope:         p.RecheckScope,
 		RecheckAt:            p.RecheckAt,
+		RecheckProof:         recheckProof(p.RecheckAt),
 		Digests:              pathDigests(p.Digest),
 		Verify:               verify(p.Verify),
 		Index:                indexOf(p),
+		Share:                p.Share,
 		Ledger:               ledgerMode(p.Ledger),
 	}
+}
+
+func signedBy(p *policy.Rule) func(string) bool {
+	if len(p.SignedBy) == 0 {
+		return nil
+	}
+	return p.Signs
 }
 
 func access(a policy.Authorized) cache.Access {
 	switch a {
 	case policy.Recheck:
 		return cache.AccessRecheck
+	case policy.Signed:
+		return cache.AccessSigned
 	case policy.Public:
 		return cache.AccessPublic
 	}
@@ -143,10 +186,6 @@ func ownFields(c policy.HeaderChanges) []string {
 	}
 	return names
 }
-
-// checkedPartition is that of rules under which upstream says who may have what is
-// stored. Under no other rule, nor in another larder, may it be found.
-const checkedPartition = "checked"
 
 // pathDigests compiles what policy has checked already; a pattern that does not compile
 // here is none that a policy could hold.
@@ -184,20 +223,34 @@ func indexOf(p *policy.Rule) *cache.Index {
 	if p.Index == "" {
 		return nil
 	}
-	return &cache.Index{Kind: p.Index, Vouches: p.Vouches}
+	return &cache.Index{Kind: p.Index, Vouches: p.Vouches, Hosts: p.VouchedHosts()}
 }
+
+// checkedPartition begins that of rules under which upstream says who may have what is
+// stored. Under no other rule, nor in another larder, may it be found. Those of one preset
+// have one, and so have those of the operator's own file: whoever says that it has what a
+// digest names is believed by the others.
+const checkedPartition = "checked"
 
 // partition names what is fetched with changes to the request header, so that it is
 // kept apart from what is fetched with others: "" without any, else a digest, since
 // they may hold credentials.
 func partition(p *policy.Rule) string {
-	c, checked := p.Request, p.Authorized == policy.Recheck
-	if c.Empty() {
-		if checked {
-			return checkedPartition
+	var names []string
+	if p.Authorized == policy.Recheck || p.Authorized == policy.Signed {
+		names = append(names, checkedPartition)
+		if p.Preset != "" {
+			names = append(names, p.Preset)
 		}
-		return ""
 	}
+	if !p.Request.Empty() {
+		names = append(names, digestOf(p.Request))
+	}
+	return strings.Join(names, "-")
+}
+
+// digestOf tells header changes apart.
+func digestOf(c policy.HeaderChanges) string {
 	var b []byte
 	add := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	b = binary.AppendUvarint(b, uint64(len(c.Remove)))
@@ -212,9 +265,6 @@ func partition(p *policy.Rule) string {
 		}
 	}
 	sum := sha256.Sum256(b)
-	if checked {
-		return checkedPartition + "-" + hex.EncodeToString(sum[:])
-	}
 	return hex.EncodeToString(sum[:])
 }
 

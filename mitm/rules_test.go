@@ -3,10 +3,12 @@ package mitm
 import (
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"larder/cache"
 	"larder/policy"
@@ -25,7 +27,7 @@ func TestEveryCachingKeyOfARuleReachesTheCache(t *testing.T) {
 		DropQuery: []string{"q"}, MaxObject: 5, MaxStore: 6, Pin: true, FillRanges: true, FinishFill: cache.FinishNever,
 		Verify: cache.VerifyRequired, Ledger: cache.LedgerWarn,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(cache.Rule{})); diff != "" {
 		t.Errorf("rule differs (-want +got):\n%s", diff)
 	}
 }
@@ -41,6 +43,18 @@ func TestRulesSayWhoMayHaveWhatIsStored(t *testing.T) {
 	}
 	if len(r.OwnFields) != 1 || r.OwnFields[0] != "X-Api-Key" {
 		t.Errorf("own fields %q", r.OwnFields)
+	}
+	p.Key, p.Redirects, p.Validate = policy.KeyDigest, policy.FollowRedirects, policy.ValidateHead
+	if r := newCacheRule(p); !r.KeyByDigest || !r.FollowRedirects || !r.ValidateHead || r.SignedBy != nil {
+		t.Errorf("%+v", r)
+	}
+	p.Authorized, p.SignedBy = policy.Signed, []string{"a.test"}
+	if r := newCacheRule(p); r.Access != cache.AccessSigned || r.SignedBy == nil || !strings.HasPrefix(r.Partition, "checked-") {
+		t.Errorf("%+v", r)
+	}
+	p.Preset = "images"
+	if r := newCacheRule(p); !strings.HasPrefix(r.Partition, "checked-images-") {
+		t.Errorf("another preset shares its content: partition %s", r.Partition)
 	}
 	p.Authorized = policy.Public
 	if r := newCacheRule(p); r.Access != cache.AccessPublic {

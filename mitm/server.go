@@ -23,6 +23,7 @@ type Server struct {
 	metrics *metrics
 	rules   atomic.Pointer[ruleset]
 
+	indexes  *indexes
 	captures atomic.Pointer[[]*capture] // nil: none
 	tls      *tls.Config
 
@@ -33,6 +34,10 @@ type Server struct {
 	buffers sync.Pool  // of *[]byte, copyBuffer long
 	gathers sync.Pool  // of *[]byte, gatherSize long
 	heads   sync.Pool  // of *[earlyBuffer]byte
+	// contents is how much more may be held of request bodies that are read whole.
+	contents allowance
+	// distrust remembers which clients refuse larder's certificates.
+	distrust *register
 
 	// base ends when Shutdown cuts; what is dialled on nobody's request ends with it.
 	base   context.Context
@@ -78,9 +83,12 @@ func New(o Options) (*Server, error) {
 		stop:      make(chan struct{}),
 		conns:     map[*clientConn]struct{}{},
 		listeners: map[*listener]struct{}{},
+		indexes:   newIndexes(),
 	}
 	s.base, s.cutAll = context.WithCancel(context.Background())
 	s.ready, _ = o.Cache.(readyCache)
+	s.contents.give(maxContents)
+	s.distrust = newRegister(o, m)
 	s.buffers.New = func() any { return new(make([]byte, copyBuffer)) }
 	s.gathers.New = func() any { return new(make([]byte, gatherSize)) }
 	s.heads.New = func() any { return new([earlyBuffer]byte) }
@@ -123,7 +131,7 @@ func (s *Server) newHTTPServer(h http.HandlerFunc, h2 bool) *http.Server {
 func (s *Server) SetPolicy(p Policy) {
 	for {
 		old := s.rules.Load()
-		if s.rules.CompareAndSwap(old, &ruleset{policy: p, access: old.access}) {
+		if s.rules.CompareAndSwap(old, s.newRuleset(p, old.access)) {
 			return
 		}
 	}
@@ -133,7 +141,7 @@ func (s *Server) SetPolicy(p Policy) {
 // request and no CONNECT is judged by one of the old and one of the new. What
 // CONNECT has let in stays.
 func (s *Server) SetPolicyAndAccess(p Policy, a Access) {
-	s.rules.Store(&ruleset{policy: p, access: a})
+	s.rules.Store(s.newRuleset(p, a))
 }
 
 // Serve accepts connections from l until l is closed or Shutdown is called. What
@@ -146,6 +154,8 @@ func (s *Server) SetPolicyAndAccess(p Policy, a Access) {
 //
 // Where l has a method Offline() bool that returns true, requests on its connections
 // are answered from the store, whatever its age, or with 504: upstream is not asked.
+// Where it has a method Run() (id, command string), its clients are that command's as
+// far as Distrust goes.
 func (s *Server) Serve(l net.Listener, observe func(Exchange)) error {
 	return s.ServeRecorded(l, observe, nil)
 }
@@ -163,7 +173,7 @@ func (s *Server) ServeEntrance(l net.Listener, e Entrance, observe func(Exchange
 
 func (s *Server) serve(l net.Listener, e *Entrance, observe func(Exchange), r *Recorder) error {
 	left := new(count)
-	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), recorder: r}
+	accepting := &listener{Listener: l, server: s, observe: observe, pending: left, offline: isOffline(l), run: runOf(l), recorder: r}
 	if e != nil {
 		accepting.uncounted = e.isBalancer
 	}
@@ -226,9 +236,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.hurry()
 	}
 	err := s.drain(ctx)
-	if err == nil {
-		err = s.setups.drain(ctx) // one may be dialling
-	}
 	if err != nil {
 		s.cut()
 	}
@@ -258,10 +265,13 @@ func (s *Server) drain(ctx context.Context) error {
 	if err = errors.Join(err, openedErr); err != nil {
 		return err
 	}
-	if err := s.active.drain(ctx); err != nil {
-		return err
+	// Setups go first: one may be dialling, and what it becomes is a tunnel.
+	for _, c := range []*count{&s.active, &s.setups, &s.tunnels} {
+		if err := c.drain(ctx); err != nil {
+			return err
+		}
 	}
-	return s.tunnels.drain(ctx)
+	return nil
 }
 
 const (

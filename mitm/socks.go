@@ -59,8 +59,9 @@ func (s *Server) serveSOCKS(c *clientConn, x *exchange) {
 		x.drop(c, err)
 		return
 	}
+	c.fresh.Store(false) // it has made its request
 	rules := s.rules.Load()
-	decision := rules.policy.Connect(c.asker, a.Host, a.Port)
+	decision := s.connection(rules, c.asker, a)
 	x.decided(decision, rules.of(decision))
 	switch decision.Action {
 	case policy.Deny:

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,12 +20,15 @@ const (
 	// Recheck stores all, and asks upstream with each client's own credentials, or
 	// without any if it has none, before it serves.
 	Recheck
+	// Signed stores what signed URLs bring, under a key without the signature, and serves
+	// it to who has such a URL that upstream has given out, or lets pass.
+	Signed
 	// Public stores all and serves everybody: the operator's word that nothing under
 	// the rule is private.
 	Public
 )
 
-var authorizedNames = [...]string{ByResponse: "", Recheck: "recheck", Public: "public"}
+var authorizedNames = [...]string{ByResponse: "", Recheck: "recheck", Signed: "signed", Public: "public"}
 
 // String returns the word of the policy file, "" for what holds without one.
 func (a Authorized) String() string {
@@ -38,6 +42,26 @@ func (d *ruleDecoder) authorized(v *yaml.Node) {
 	if i, ok := d.word(v, "authorized", authorizedNames[Recheck:]); ok {
 		d.rule.Authorized = Recheck + Authorized(i)
 	}
+}
+
+func (d *ruleDecoder) signedBy(v *yaml.Node) {
+	d.rule.SignedBy = d.list(v, "signed_by", func(s string) *valueError {
+		p, err := parseHostPattern(s)
+		if err != nil {
+			return err
+		}
+		if p.everything() {
+			return badValue("name the registries whose redirects lead here", "signed_by cannot be every host: any could then give itself the right to what is stored")
+		}
+		d.rule.signers = append(d.rule.signers, p)
+		return nil
+	})
+}
+
+// Signs reports whether redirects of a host give the right to the signed URLs in them, by
+// signed_by.
+func (r *Rule) Signs(host string) bool {
+	return slices.ContainsFunc(r.signers, func(p *HostPattern) bool { return p.Match(host) })
 }
 
 func (d *ruleDecoder) recheckScope(v *yaml.Node) {
@@ -73,15 +97,24 @@ func (d *ruleDecoder) recheckAt(v *yaml.Node) {
 	d.rule.RecheckAt = s
 }
 
+// rechecks reports whether upstream is asked before what is stored is served.
+func (r *Rule) rechecks() bool { return r.Authorized == Recheck || r.Authorized == Signed }
+
 // maxRecheckTTL bounds how long somebody whose access was withdrawn may still read.
 const maxRecheckTTL = time.Hour
 
 // recheckKeys reports keys of rechecks where there are none.
 func (d *ruleDecoder) recheckKeys() {
+	if d.rule.Authorized != Signed {
+		d.complain("signed_by", "", "signed_by has no effect without authorized: signed")
+	}
 	if d.rule.Authorized != Recheck {
-		for _, key := range []string{"recheck_ttl", "recheck_scope", "recheck_at"} {
+		for _, key := range []string{"recheck_scope", "recheck_at"} {
 			d.complain(key, "", "%s has no effect without authorized: recheck", key)
 		}
+	}
+	if !d.rule.rechecks() {
+		d.complain("recheck_ttl", "", "recheck_ttl has no effect without authorized: recheck or signed")
 		return
 	}
 	if d.rule.RecheckTTL > maxRecheckTTL {

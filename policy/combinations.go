@@ -25,11 +25,16 @@ func (d *ruleDecoder) required() {
 func (d *ruleDecoder) combinations() {
 	d.tunnelSeesNothing()
 	d.modeOfDeny()
+	d.queryKeys()
 	d.cachingKeys()
 	d.freshnessKeys()
 	d.quota()
 	d.recheckKeys()
+	d.contentKeys()
 	d.integrity()
+	d.shareable()
+	d.bodyKeys()
+	d.distrustKeys()
 	d.broadHosts()
 }
 
@@ -48,7 +53,7 @@ func (d *ruleDecoder) tunnelSeesNothing() {
 		}
 	}
 	if d.rule.Action == Tunnel || d.rule.Action == Deny {
-		for _, key := range []string{"request", "response"} {
+		for _, key := range []string{"registry", "request", "response"} {
 			d.complain(key, "", "%s has no effect under action %s: no message goes through", key, d.rule.Action)
 		}
 	}
@@ -67,7 +72,8 @@ func (d *ruleDecoder) cachingKeys() {
 	if !d.rule.Action.Stores() {
 		for _, key := range []string{
 			"ttl", "stale_if_error", "stale_while_revalidate", "negative_ttl", "vary", "drop_query", "max_object", "max_store", "pin", "offline", "fill_ranges", "finish_fill",
-			"authorized", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger",
+			"authorized", "signed_by", "key", "redirects", "validate", "recheck_ttl", "recheck_scope", "recheck_at", "digest", "verify", "index", "vouches_for", "ledger", "request_body",
+			"share",
 		} {
 			d.complain(key, "use action immutable, revalidate or http to store responses",
 				"%s has no effect under action %s, which stores nothing", key, d.rule.Action)
@@ -75,6 +81,9 @@ func (d *ruleDecoder) cachingKeys() {
 		return
 	}
 	for _, m := range d.rule.Methods {
+		if d.rule.RequestBody != BodyUnread {
+			break // bodyKeys says which
+		}
 		if m != "GET" && m != "HEAD" {
 			d.complain("methods", "leave methods out: what is neither GET nor HEAD is passed anyway",
 				"method %s cannot be stored, so it makes no sense under action %s", m, d.rule.Action)
@@ -95,7 +104,7 @@ func (d *ruleDecoder) freshnessKeys() {
 	d.complain("ttl", "leave ttl out to keep for ever, or use action revalidate to validate each time",
 		"ttl 0 makes no sense under action immutable")
 	for _, key := range []string{"stale_if_error", "stale_while_revalidate"} {
-		if key == "stale_if_error" && d.rule.Authorized == Recheck {
+		if key == "stale_if_error" && d.rule.rechecks() {
 			continue // it is then about how long a verdict may be old
 		}
 		d.complain(key, "give the rule a ttl, or use action revalidate",
@@ -115,6 +124,21 @@ func (d *ruleDecoder) quota() {
 	case r.MaxObject > r.MaxStore:
 		d.complain("max_object", "lower max_object or raise max_store",
 			"max_object is above max_store, so the largest could not be stored")
+	}
+}
+
+// shareable wants nothing under share that not everybody may have: whoever knows a
+// digest is given the content.
+func (d *ruleDecoder) shareable() {
+	switch r := d.rule; {
+	case r.Share == "" || !r.Action.Stores():
+	case r.Verify == VerifyOff:
+		d.complain("share", "leave verify out", "share has no effect with verify: off")
+	case r.Authorized == Recheck || r.Authorized == Signed:
+		d.complain("share", "leave share out: what not everybody may have is found under its own URL alone",
+			"share would serve what authorized: %s protects to whoever knows its digest", r.Authorized)
+	case r.Key == KeyDigest:
+		d.complain("share", "leave share out", "share has no effect with key: digest: the content has one key already")
 	}
 }
 

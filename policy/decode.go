@@ -15,6 +15,7 @@ type decoder struct {
 	file     string
 	lines    []string
 	problems []Problem
+	lists    bool // read the files that it names as lists
 }
 
 // problem records that something is wrong at a node.

@@ -96,7 +96,15 @@ func (d *ruleDecoder) fields() []field {
 		{"hosts", d.hosts},
 		{"ports", d.ports},
 		{"methods", func(v *yaml.Node) { r.Methods = d.list(v, "methods", checkMethod) }},
+		{"request_body", d.requestBody},
 		{"paths", d.paths},
+		{"query", func(v *yaml.Node) {
+			r.Query = d.list(v, "query", func(s string) *valueError {
+				term, err := parseQueryTerm(s)
+				r.query = append(r.query, term)
+				return err
+			})
+		}},
 		{"clients", d.clients},
 		{"users", d.users},
 		{"action", d.action},
@@ -114,6 +122,10 @@ func (d *ruleDecoder) fields() []field {
 		{"fill_ranges", func(v *yaml.Node) { d.flag(v, "fill_ranges", &r.FillRanges) }},
 		{"finish_fill", d.finishFill},
 		{"authorized", d.authorized},
+		{"signed_by", d.signedBy},
+		{"key", d.key},
+		{"redirects", d.redirects},
+		{"validate", d.validate},
 		{"recheck_ttl", func(v *yaml.Node) { d.duration(v, "recheck_ttl", &r.RecheckTTL) }},
 		{"recheck_scope", d.recheckScope},
 		{"recheck_at", d.recheckAt},
@@ -122,6 +134,11 @@ func (d *ruleDecoder) fields() []field {
 		{"index", d.indexKind},
 		{"vouches_for", d.vouchesFor},
 		{"ledger", d.ledger},
+		{"share", d.share},
+		{"registry", d.registry},
+		{"on_distrust", d.onDistrust},
+		{"distrust_after", d.distrustAfter},
+		{"distrust_ttl", d.distrustTTL},
 		{"request", func(v *yaml.Node) { d.headers(v, "request", &r.Request) }},
 		{"response", func(v *yaml.Node) { d.headers(v, "response", &r.Response) }},
 	}
@@ -132,11 +149,15 @@ func (d *ruleDecoder) name(v *yaml.Node) {
 	if !ok {
 		return
 	}
-	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+	if !validName(s) {
 		d.problem(v, d.context, "", "name %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
 		return
 	}
 	d.rule.Name = s
+}
+
+func validName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
 // list reads a list of strings that, if it is there, must say something: an
@@ -175,6 +196,19 @@ func (d *ruleDecoder) paths(v *yaml.Node) {
 		d.rule.paths = append(d.rule.paths, p)
 		return nil
 	})
+}
+
+func (d *ruleDecoder) share(v *yaml.Node) {
+	s, ok := d.text(v, d.context, "share")
+	if !ok {
+		return
+	}
+	if !validName(s) {
+		d.problem(v, d.context, "any word will do that the rules of mirrors have in common",
+			"share %q must be 1 to 64 letters, digits, '.', '_' or '-'", s)
+		return
+	}
+	d.rule.Share = s
 }
 
 // denyPaths comes after the keys, for action may stand behind paths.
@@ -242,6 +276,18 @@ func checkUser(s string) *valueError {
 		return badValue(`list the names, or write "*" alone for everybody who has one`, "%q: a name of a user is no pattern", s)
 	}
 	return nil
+}
+
+func (d *ruleDecoder) registry(v *yaml.Node) {
+	s, ok := d.text(v, d.context, "registry")
+	if !ok {
+		return
+	}
+	if err := checkRegistry(s); err != nil {
+		d.bad(v, d.context, "registry", err)
+		return
+	}
+	d.rule.Registry = Registry(s)
 }
 
 func (d *ruleDecoder) action(v *yaml.Node) {

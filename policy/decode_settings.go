@@ -27,7 +27,7 @@ type presetChoice struct {
 func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 	f := configFile{settings: defaultSettings(), presets: presetChoice{all: true}}
 	s := &f.settings
-	var defaultMode *yaml.Node
+	var defaultMode, onDistrust *yaml.Node
 	var listeners []*listenerDecoder
 	d.mapping(n, "", "the file", []field{
 		{"listen", func(v *yaml.Node) { d.address(v, "", "listen", &s.Listen) }},
@@ -39,19 +39,27 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 		{"state", func(v *yaml.Node) { d.path(v, "", "state", &s.State) }},
 		{"limits", func(v *yaml.Node) { d.limits(v, &s.Limits) }},
 		{"store", func(v *yaml.Node) { d.store(v, &s.Store) }},
+		{"ledger", func(v *yaml.Node) { d.ledger(v, &s.Ledger) }},
 		{"upstream", func(v *yaml.Node) { d.upstream(v, &s.Upstream) }},
 		{"no_proxy", func(v *yaml.Node) { s.NoProxy = d.texts(v, "", "no_proxy", checkNoProxy) }},
 		{"kit", func(v *yaml.Node) { d.kit(v, &s.Kit) }},
 		{"offline", func(v *yaml.Node) { d.boolean(v, "", "offline", &s.Offline) }},
 		{"default", func(v *yaml.Node) { d.defaultAction(v, &s.Default) }},
 		{"default_mode", func(v *yaml.Node) { d.mode(v, "", "default_mode", &s.DefaultMode); defaultMode = v }},
+		{"on_distrust", func(v *yaml.Node) {
+			d.word(v, "", "on_distrust", distrustNames[RefuseDistrust:], func(i int) { s.OnDistrust = RefuseDistrust + OnDistrust(i) })
+			onDistrust = v
+		}},
 		{"auth", func(v *yaml.Node) { s.Auth = d.auth(v) }},
+		{"curation", func(v *yaml.Node) { s.Curation = d.curation(v) }},
+		{"wheels", func(v *yaml.Node) { d.wheels(v, &s.Wheels) }},
 		{"presets", func(v *yaml.Node) { f.presets = d.presetChoice(v, presetNames) }},
 		{"rules", func(v *yaml.Node) { f.rules = d.rules(v, "") }},
 	})
 	if defaultMode != nil && s.Default != Deny {
 		d.problem(defaultMode, "", "write default: deny beside it", "default_mode has no effect under default %s, which refuses nothing", s.Default)
 	}
+	d.distrustOfDefault(onDistrust, &f)
 	d.settleListeners(listeners, s)
 	return f
 }
@@ -112,6 +120,25 @@ func (d *decoder) store(n *yaml.Node, s *Store) {
 			}
 		}},
 		{"on_failure", func(v *yaml.Node) { d.onFailure(v, &s.OnFailure) }},
+	})
+}
+
+func (d *decoder) wheels(n *yaml.Node, w *Wheels) {
+	d.mapping(n, "wheels", "wheels", []field{
+		{"overlay", func(v *yaml.Node) { d.boolean(v, "wheels", "overlay", &w.Overlay) }},
+		{"max_size", func(v *yaml.Node) { d.size(v, "wheels", "max_size", &w.MaxSize) }},
+	})
+}
+
+func (d *decoder) ledger(n *yaml.Node, l *LedgerBounds) {
+	d.mapping(n, "ledger", "ledger", []field{
+		{"max_size", func(v *yaml.Node) {
+			before := len(d.problems)
+			d.size(v, "ledger", "max_size", &l.MaxSize)
+			if len(d.problems) == before && l.MaxSize < 1<<20 {
+				d.problem(v, "ledger", "to have none, write ledger: off in the rules", "max_size: %s is too little to be of use, the least is 1MiB", v.Value)
+			}
+		}},
 	})
 }
 
@@ -331,7 +358,7 @@ func (d *decoder) presetChoice(n *yaml.Node, known []string) presetChoice {
 		}
 		hint := didYouMean(s, known)
 		if hint == "" {
-			hint = "known: " + strings.Join(known, ", ")
+			hint = "`larder policy presets` lists them"
 		}
 		return badValue(hint, "unknown preset %q", s)
 	})}

@@ -15,6 +15,8 @@ type Explanation struct {
 	Client Client
 	Method string
 	URL    string
+	// Body is the kind of the request's body, BodyUnread where nobody has said.
+	Body RequestBody
 	// Connect is what happens to the connection that carries the request; the
 	// zero Decision for an http:// URL, which needs none.
 	Connect Decision
@@ -39,8 +41,15 @@ type Step struct {
 // Explain traces the decision on a client's request. It does what Connect and
 // Classify do, slower, and tells why.
 func (p *Policy) Explain(c Client, method string, u *url.URL) Explanation {
+	return p.ExplainBody(c, method, u, BodyUnread)
+}
+
+// ExplainBody is Explain for a request whose body is known to be of a kind, as
+// ClassifyBody is Classify.
+func (p *Policy) ExplainBody(c Client, method string, u *url.URL, body RequestBody) Explanation {
 	q := newRequest(c, method, u)
-	e := Explanation{Client: q.client, Method: method, URL: u.Redacted(), Request: p.classify(&q)}
+	q.body = body
+	e := Explanation{Client: q.client, Method: method, URL: u.Redacted(), Body: body, Request: p.classify(&q)}
 	p.index.first(q.host, func(r *Rule) bool {
 		m := r.mismatch(&q)
 		step := Step{Rule: r, Matched: m == matches, Reason: r.reason(m, &q)}
@@ -74,6 +83,10 @@ func (r *Rule) reason(m mismatch, q *request) string {
 		return fmt.Sprintf("method %s is not among %s", q.method, strings.Join(r.Methods, ", "))
 	case wrongPath:
 		return "no pattern in paths matches " + q.path
+	case wrongQuery:
+		return r.queryReason(q.query)
+	case wrongBody:
+		return fmt.Sprintf("it is for requests with a body of the kind %s", r.RequestBody)
 	case dotSegments:
 		return "the path has dot segments, and only a deny rule takes such a path for what it seems"
 	default:
@@ -111,14 +124,17 @@ func (p *Policy) words(e *Explanation, q *request) string {
 	if q.tls {
 		opens, larder = "larder opens the TLS of the connection. ", "It"
 	}
-	d := e.Request
+	d, distrust := e.Request, ""
+	if q.tls {
+		distrust = p.distrustWords(q)
+	}
 	switch {
 	case d.Action == Deny:
 		return opens + larder + " refuses the request with 403."
 	case d.Action.Stores():
-		return opens + storingWords(d.Rule)
+		return opens + storingWords(d.Rule) + distrust
 	}
-	return opens + larder + forwardingWords(d.Rule)
+	return opens + larder + forwardingWords(d.Rule) + distrust
 }
 
 // forwardingWords says how a request is forwarded that is not stored; the rule
@@ -163,6 +179,8 @@ func storingWords(r *Rule) string {
 	if len(r.DropQuery) > 0 {
 		parts = append(parts, "Query parameters "+strings.Join(r.DropQuery, ", ")+" are not part of the key.")
 	}
+	parts = append(parts, r.contentWords()...)
+	parts = append(parts, r.bodyWords()...)
 	if words := r.authorizedWords(); words != "" {
 		parts = append(parts, words)
 	}
@@ -196,6 +214,12 @@ func (r *Rule) authorizedWords() string {
 	switch r.Authorized {
 	case Public:
 		return "Responses to requests with credentials are stored for everybody."
+	case Signed:
+		words := "But first upstream is asked whether the client's URL, without whose signature it is stored, is good"
+		if len(r.SignedBy) > 0 {
+			words += ", unless " + strings.Join(r.SignedBy, ", ") + " has sent it in a redirect and it has not expired"
+		}
+		return words + "."
 	case Recheck:
 		how, scope, ttl := "with HEAD", "for this URL", r.RecheckTTL
 		if r.RecheckAt != "" {
@@ -233,7 +257,7 @@ func duration(d time.Duration) string {
 // String renders the explanation for a terminal.
 func (e Explanation) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s%s\n", e.Method, e.URL, e.Client.words())
+	fmt.Fprintf(&b, "%s %s%s%s\n", e.Method, e.URL, e.bodyWords(), e.Client.words())
 	for _, s := range e.Steps {
 		if s.Waived {
 			fmt.Fprintf(&b, "  %s at %s would deny: its mode is %s\n", s.Rule.title(), s.Rule.Position, s.Rule.Mode)
@@ -246,7 +270,7 @@ func (e Explanation) String() string {
 	switch i := slices.IndexFunc(e.Steps, func(s Step) bool { return s.Matched && !s.Waived }); {
 	case i >= 0:
 		r := e.Steps[i].Rule
-		fmt.Fprintf(&b, "  %s at %s decides: %s\n", r.title(), r.Position, e.Request.Action)
+		fmt.Fprintf(&b, "  %s at %s decides%s: %s\n", r.title(), r.Position, e.condition(r), e.Request.Action)
 	case len(e.Steps) > 0:
 		fmt.Fprintf(&b, "  no rule of this host %s, so the default holds: %s\n", matchesOr(e.Steps), e.Request.Action)
 	default:
@@ -257,6 +281,22 @@ func (e Explanation) String() string {
 	}
 	fmt.Fprintf(&b, "  %s\n", e.Words)
 	return b.String()
+}
+
+// bodyWords names the kind of the body behind the request.
+func (e *Explanation) bodyWords() string {
+	if e.Body == BodyUnread {
+		return ""
+	}
+	return fmt.Sprintf(" with a body of the kind %s", e.Body)
+}
+
+// condition says on what it depends whether a rule decides.
+func (e *Explanation) condition(r *Rule) string {
+	if e.Body != BodyUnread || r.RequestBody == BodyUnread {
+		return ""
+	}
+	return fmt.Sprintf(", if the body is of the kind %s", r.RequestBody)
 }
 
 // matchesOr says what the rules of a host did not do.
@@ -281,7 +321,7 @@ func (c Client) words() string {
 
 func (r *Rule) title() string {
 	if r.Preset != "" {
-		return fmt.Sprintf("rule %q of preset %s", strings.TrimPrefix(r.Name, r.Preset+"/"), r.Preset)
+		return fmt.Sprintf("rule %q of preset %s", r.short(), r.Preset)
 	}
 	return fmt.Sprintf("rule %q", r.Name)
 }

@@ -90,10 +90,39 @@ rules:
     recheck_ttl: 30s
     recheck_scope: "^/([^/]+)/"
     recheck_at: "/$1/access"
+  - name: layers
+    hosts: ["layers.test"]
+    action: immutable
+    digest: { sha256: "^/([0-9a-f]{64})$" }
+    key: digest
+    redirects: follow
+    authorized: signed
+    signed_by: ["images.test"]
+  - name: tags
+    hosts: ["tags.test"]
+    action: revalidate
+    validate: head
   - name: shelf
     hosts: ["shelf.test"]
     action: revalidate
     authorized: public
+  - name: packs
+    hosts: ["repos.test"]
+    methods: [POST]
+    paths: ["/**/git-upload-pack"]
+    request_body: git-fetch
+    action: immutable
+    ttl: 24h
+  - name: refs
+    hosts: ["repos.test"]
+    methods: [POST]
+    request_body: git-refs
+    action: revalidate
+  - name: queries
+    hosts: ["repos.test"]
+    methods: [QUERY]
+    request_body: any
+    action: revalidate
 `
 
 func TestExplain(t *testing.T) {
@@ -116,6 +145,8 @@ func TestExplain(t *testing.T) {
 		"GET https://web.test/",
 		"GET https://images.test/v2/a/blobs/x",
 		"GET https://repositories.test/a/x",
+		"GET https://layers.test/a",
+		"GET https://tags.test/a",
 		"GET https://shelf.test/a",
 		"GET https://user:secret@nobody.test/",
 		"GET https://staged.test/",
@@ -126,6 +157,8 @@ func TestExplain(t *testing.T) {
 		"GET https://team.test/x 10.2.0.1 alice",
 		"GET https://team.test/x 10.2.0.1 carol",
 		"GET https://team.test/public/x 10.2.0.1 carol",
+		"POST https://repos.test/a/b.git/git-upload-pack",
+		"GET https://repos.test/a/b.git/git-upload-pack",
 	} {
 		words := strings.Fields(r)
 		method, url := words[0], words[1]

@@ -181,6 +181,8 @@ func (d *ruleDecoder) integrity() {
 		d.complain("ledger", "use action immutable for what never changes",
 			"ledger has no effect under action %s: what it serves may change", r.Action)
 	case d.keys["ledger"] != nil:
+	case r.Key == KeyDigest:
+		r.Ledger = LedgerOff // there can be no other bytes
 	case r.TTL > 0:
 		r.Ledger = LedgerWarn
 	default:
@@ -192,6 +194,19 @@ func (d *ruleDecoder) integrity() {
 // host is, by vouches_for alone: for its own host it may always.
 func (r *Rule) Vouches(host string) bool {
 	return slices.ContainsFunc(r.vouches, func(p *HostPattern) bool { return p.Match(host) })
+}
+
+// VouchedHosts lists the hosts of vouches_for that are written out.
+func (r *Rule) VouchedHosts() []string {
+	var names []string
+	for _, p := range r.vouches {
+		for i := range p.globs {
+			if g := &p.globs[i]; g.lead == leadNone && len(g.middle) == 0 {
+				names = append(names, g.suffix)
+			}
+		}
+	}
+	return names
 }
 
 // integrityWords says what a storing rule holds bodies to.
@@ -216,6 +231,9 @@ func (r *Rule) integrityWords() []string {
 			words += ", also of those on " + strings.Join(r.VouchesFor, ", ")
 		}
 		parts = append(parts, words+".")
+	}
+	if r.Share != "" {
+		parts = append(parts, "What is stored serves rules of share "+r.Share+" as well, where its SHA-256 is named.")
 	}
 	switch r.Ledger {
 	case LedgerWarn:

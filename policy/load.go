@@ -39,22 +39,22 @@ func Load(path string) (*Policy, error) {
 }
 
 // Parse compiles the text of a policy file. The name stands in positions and
-// messages; relative paths in the text are relative to its folder. An error is
-// an *Errors that holds all that is wrong.
+// messages; relative paths in the text are relative to its folder. Lists that it names
+// (packages_file) are read. An error is an *Errors that holds all that is wrong.
 func Parse(name string, data []byte) (*Policy, error) {
 	presets, err := Presets()
 	if err != nil {
 		return nil, err
 	}
-	return parse(name, data, presets)
+	return parse(name, data, presets, true)
 }
 
-func parse(name string, data []byte, presets []Preset) (*Policy, error) {
+func parse(name string, data []byte, presets []Preset, lists bool) (*Policy, error) {
 	names := make([]string, len(presets))
 	for i, p := range presets {
 		names[i] = p.Name
 	}
-	d := &decoder{file: name}
+	d := &decoder{file: name, lists: lists}
 	root := d.document(data)
 	var f configFile
 	if root != nil {

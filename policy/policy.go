@@ -73,12 +73,20 @@ func (p *Policy) connect(c *Client, h host, port int) Decision {
 
 // Classify decides on a client's request by its method and absolute target URI; the
 // path is matched with its percent-encoding as sent. The first rule that
-// matches in all it names decides. Methods other than GET and HEAD are never
-// stored: under a caching rule the decision is Pass. Tunnel comes back for an
+// matches in all it names decides. Methods other than GET and HEAD are stored under
+// rules with RequestBody alone: under another caching rule the decision is Pass. Tunnel comes back for an
 // https URI only if Connect tunnels its host; on the inside of a connection that
 // is open already, a tunnel rule or default means Pass.
 func (p *Policy) Classify(c Client, method string, u *url.URL) Decision {
+	return p.ClassifyBody(c, method, u, BodyUnread)
+}
+
+// ClassifyBody is Classify for a request whose body is known to be of a kind. A rule
+// with RequestBody that Classify finds decides only if the request has such a body:
+// who gets one is to look, and to ask ClassifyBody.
+func (p *Policy) ClassifyBody(c Client, method string, u *url.URL, body RequestBody) Decision {
 	q := newRequest(c, method, u)
+	q.body = body
 	return p.classify(&q)
 }
 
@@ -112,7 +120,7 @@ func (p *Policy) classify(q *request) Decision {
 	} else {
 		d = p.fallBack(d)
 	}
-	if d.Action.Stores() && q.method != "GET" && q.method != "HEAD" {
+	if d.Action.Stores() && q.method != "GET" && q.method != "HEAD" && d.Rule.RequestBody == BodyUnread {
 		d.Action = Pass
 	}
 	if d.Action == Tunnel && q.tls && p.connect(&q.client, q.host, q.port).Action != Tunnel {
@@ -128,13 +136,15 @@ type request struct {
 	host   host
 	port   int
 	path   string
+	query  string
 	tls    bool
+	body   RequestBody
 
 	readings *readings // of path, when a deny rule has asked
 }
 
 func newRequest(c Client, method string, u *url.URL) request {
-	q := request{client: c.plain(), method: method, host: normalizeHost(u.Hostname()), path: sentPath(u)}
+	q := request{client: c.plain(), method: method, host: normalizeHost(u.Hostname()), path: sentPath(u), query: u.RawQuery}
 	switch strings.ToLower(u.Scheme) {
 	case "https", "wss":
 		q.tls, q.port = true, 443

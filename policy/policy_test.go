@@ -251,10 +251,10 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := p.Settings()
-	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
+	if s.Listen != "0.0.0.0:3128" || s.Admin.Listen != "" || s.State != "testdata/state" || s.Store.MaxSize != 3<<39 || s.Ledger.MaxSize != 5<<30 || s.Store.OnFailure != RefuseOnFailure || !s.Offline || s.Default != Deny {
 		t.Errorf("Settings = %+v", s)
 	}
-	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443"}); s.Kit != want {
+	if want := (Kit{Enabled: true, ProxyURL: "https://larder.corp.test:3443", Name: "larder.corp.test"}); s.Kit != want {
 		t.Errorf("Kit = %+v, want %+v", s.Kit, want)
 	}
 	auth := &Auth{PasswordsFile: "testdata/passwords", TokensFile: "/etc/larder/tokens", CertificateUser: "uri"}
@@ -277,10 +277,11 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 	want := &Rule{
 		Name: "artifacts", Hosts: []string{"*.corp.test", "art{ifacts,}.example.test", "bücher.test", "10.0.0.0/8"},
 		Ports: []int{443, 8443}, Methods: []string{"GET", "HEAD"}, Paths: []string{"/releases/**", "^/v[0-9]+/"},
+		Query:   []string{"service=git%2Dupload-pack", "v"},
 		Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}, Users: []string{"ci", "*"},
 		Action: Immutable, TTL: 15*24*time.Hour + 12*time.Hour, StaleIfError: 24 * time.Hour, StaleWhileRevalidate: 30 * time.Second,
 		NegativeTTL: 10 * time.Second, Vary: []string{"Accept"}, DropQuery: []string{"X-Amz-*", "token"}, MaxObject: 4 << 30, MaxStore: 1 << 40, Pin: true, Offline: true, FillRanges: true, FinishFill: FinishAlways,
-		Authorized: Recheck, RecheckTTL: 5 * time.Minute, RecheckScope: regexp.MustCompile("^/releases/([^/]+)/"), RecheckAt: "/releases/$1/access",
+		Authorized: Recheck, RecheckTTL: 5 * time.Minute, RecheckScope: regexp.MustCompile("^/releases/([^/]+)/"), RecheckAt: "/releases/$1/access", Redirects: FollowRedirects,
 		Digest: []PathDigest{
 			{Algorithm: "blake2b-256", Pattern: "^/releases/([0-9a-f]{2})/([0-9a-f]{62})"},
 			{Algorithm: "sha256-nix32", Pattern: "^/v1/(.*)"},
@@ -288,13 +289,25 @@ func TestValidFileDecodesCompletely(t *testing.T) {
 		Verify:     VerifyRequired,
 		Index:      "pypi",
 		VouchesFor: []string{"*.files.test", "10.0.0.0/8"},
+		Registry:   PyPI,
+		OnDistrust: RefuseDistrust,
 		Request:    HeaderChanges{Set: []HeaderField{{"X-A", "b"}, {"X-B", "c"}}, Remove: []string{"X-C"}},
 		Response:   HeaderChanges{Add: []HeaderField{{"X-D", ""}}},
-		Position:   Position{File: "testdata/valid.yaml", Line: 23, Column: 5},
+		Position:   Position{File: "testdata/valid.yaml", Line: 32, Column: 5},
 	}
 	if diff := cmp.Diff(want, p.Rules()[0], cmpopts.IgnoreUnexported(Rule{}), cmpopts.EquateComparable(netip.Prefix{}),
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("first rule differs (-want +got):\n%s", diff)
+	}
+	images, tags := p.Rules()[1], p.Rules()[2]
+	if images.Key != KeyDigest || images.Authorized != Signed || !images.Signs("a.registry.test") || images.Signs("registry.other.test") || images.Ledger != LedgerOff {
+		t.Errorf("images: %+v", images)
+	}
+	if tags.Validate != ValidateHead {
+		t.Errorf("tags: %+v", tags)
+	}
+	if !slices.ContainsFunc(p.Rules(), func(r *Rule) bool { return r.Name == "mirrors" && r.Share == "mirrors" }) {
+		t.Error("no rule shares")
 	}
 }
 
@@ -324,7 +337,7 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := parse("f.yaml", data, known)
+		p, err := parse("f.yaml", data, known, false)
 		if err != nil {
 			problems, ok := errors.AsType[*Errors](err)
 			if !ok || len(problems.Problems) == 0 || err.Error() == "" {
@@ -429,10 +442,13 @@ rules:
 func TestIndexVouchesForNamedHosts(t *testing.T) {
 	p := mustParse(t, `presets: none
 rules:
-  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test"] }
+  - { name: a, hosts: [a.test], action: revalidate, index: pypi, vouches_for: ["*.files.test", "{x,y}.more.test", "a*.test"] }
 `)
 	r := p.Rules()[0]
-	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("a.test") {
+	if got := r.VouchedHosts(); !slices.Equal(got, []string{"x.more.test", "y.more.test"}) {
+		t.Errorf("VouchedHosts = %q", got)
+	}
+	if !r.Vouches("x.files.test") || r.Vouches("files.test") || r.Vouches("b.test") {
 		t.Error("Vouches goes by something else than vouches_for")
 	}
 }

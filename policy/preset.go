@@ -24,6 +24,8 @@ type Preset struct {
 	Summary string `yaml:"summary"`
 	// Docs lists the documents that its rules rest on.
 	Docs []string `yaml:"docs"`
+	// Limits lists what a user might expect and does not get, one sentence each.
+	Limits []string `yaml:"limits"`
 	// Text is the file as embedded: to be read, or copied and changed.
 	Text string `yaml:"-"`
 
@@ -80,6 +82,7 @@ func (d *decoder) preset(n *yaml.Node, p *Preset) {
 		}},
 		{"summary", func(v *yaml.Node) { p.Summary, _ = d.text(v, "", "summary") }},
 		{"docs", func(v *yaml.Node) { p.Docs = d.texts(v, "", "docs", nil) }},
+		{"limits", func(v *yaml.Node) { p.Limits = d.texts(v, "", "limits", nil) }},
 		{"rules", func(v *yaml.Node) { p.rules = d.rules(v, p.Name) }},
 	})
 }

@@ -39,7 +39,14 @@ func uncommented() string {
 }
 
 func TestAnnotatedExamplesAreValid(t *testing.T) {
-	p := mustParse(t, uncommented())
+	presets, err := Presets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parse("larder.yaml", []byte(uncommented()), presets, false) // the lists of the examples are not there
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := p.Rules()[0]
 	if r.Name != "corp-releases" || r.Action != Immutable {
 		t.Errorf("first rule is %v %v", r.Name, r.Action)
@@ -60,7 +67,7 @@ func TestAnnotatedExamplesAreValid(t *testing.T) {
 func decoderKeys(t *testing.T) map[string][]string {
 	t.Helper()
 	const odd = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: 1"
-	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nlimits: {"+odd+"}\nkit: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\nlisteners: [{"+odd+"}]\n"+
+	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nlimits: {"+odd+"}\nkit: {"+odd+"}\ncuration: [{"+odd+", name: c}]\nwheels: {"+odd+"}\nstore: {"+odd+"}\nledger: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\nlisteners: [{"+odd+"}]\n"+
 		"rules: [{"+odd+", name: r, request: {"+odd+"}}]\n"))
 	problems, ok := errors.AsType[*Errors](err)
 	if !ok {
@@ -83,7 +90,10 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 		"admin":              reflect.TypeFor[Admin](),
 		"limits":             reflect.TypeFor[Limits](),
 		"kit":                reflect.TypeFor[Kit](),
+		"wheels":             reflect.TypeFor[Wheels](),
+		`curation "c"`:       reflect.TypeFor[Curation](),
 		"store":              reflect.TypeFor[Store](),
+		"ledger":             reflect.TypeFor[LedgerBounds](),
 		"upstream":           reflect.TypeFor[Upstream](),
 		"auth":               reflect.TypeFor[Auth](),
 		"listeners":          reflect.TypeFor[Listener](),
@@ -120,7 +130,7 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 func documentedFields(t *testing.T) map[string]bool {
 	t.Helper()
 	documented := make(map[string]bool)
-	for _, name := range []string{"settings.go", "listener.go", "upstream.go", "rule.go"} {
+	for _, name := range []string{"settings.go", "listener.go", "upstream.go", "rule.go", "curation.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

@@ -21,14 +21,23 @@ type Rule struct {
 	// Ports lists ports of the target. Empty: any.
 	Ports []int `yaml:"ports"`
 	// Methods lists request methods. Empty: any. A caching action stores
-	// answers to GET and HEAD alone; other methods under it are passed.
+	// answers to GET and HEAD alone, and with RequestBody those to the methods listed;
+	// other methods under it are passed.
 	Methods []string `yaml:"methods"`
+	// RequestBody makes the rule one for questions that are asked with a body of that
+	// kind, which is part of the key: any, git-fetch (asks git-upload-pack for objects
+	// by name) or git-refs (asks it which refs there are). Other requests match other
+	// rules. Absent: bodies make no difference.
+	RequestBody RequestBody `yaml:"request_body"`
 	// Paths lists path patterns, matched on the path as sent, before the query:
 	// globs (* inside a segment, ** across, {a,b}) or, beginning with ^, RE2.
 	// Empty: any path. Those of a deny rule match the path also decoded, however
 	// often it was encoded, and without dot segments and repeated slashes; a dot
 	// segment beside an encoded slash is denied whatever they say.
 	Paths []string `yaml:"paths"`
+	// Query lists parameters that the query must have, each once: name=value, or name
+	// for any value. Empty: any query. Not under deny.
+	Query []string `yaml:"query"`
 	// Clients lists networks that clients' connections come from. Empty: any.
 	Clients []netip.Prefix `yaml:"clients"`
 	// Users lists names that clients have proved to larder (see Auth), or * for
@@ -79,10 +88,14 @@ type Rule struct {
 	FinishFill FinishFill `yaml:"finish_fill"`
 	// Authorized says who may have what was stored of responses to requests with
 	// credentials: recheck (upstream is asked, with the client's own credentials, before
-	// anything is served), public (everybody: nothing under the rule is private). Absent:
+	// anything is served), signed (for URLs with a signature: who has one that upstream has
+	// sent in a redirect, or lets pass now; the signature is not part of the key), public (everybody: nothing under the rule is private). Absent:
 	// they are stored only where they say themselves that they are for everybody (RFC
 	// 9111, section 3.5).
 	Authorized Authorized `yaml:"authorized"`
+	// SignedBy lists, under authorized: signed, patterns of the hosts whose redirects give
+	// the right to the URLs in them. Absent: upstream is asked for each URL.
+	SignedBy []string `yaml:"signed_by"`
 	// RecheckTTL is how long upstream's word on a credential is relied on, up to 1h; a
 	// token that says when it expires, not beyond that. While upstream fails, what it
 	// said holds for stale_if_error besides. Absent: 2m.
@@ -94,6 +107,16 @@ type Rule struct {
 	// RecheckAt is where upstream is asked, with GET: a path and query in which $1 is a
 	// group of recheck_scope. Absent: at the URL itself, with HEAD.
 	RecheckAt string `yaml:"recheck_at"`
+	// Key is url or digest: what digest finds in the path, whatever host, path and query it
+	// comes with. Absent: url.
+	Key Key `yaml:"key"`
+	// Redirects is pass (to the client), or follow: those to https, with credentials for
+	// the origin asked for alone, and to nothing that deny rules keep from the client. What
+	// is at their end is stored and served as the response. Absent: pass.
+	Redirects Redirects `yaml:"redirects"`
+	// Validate is how what is stale is validated: get, conditional, or head, by the
+	// Docker-Content-Digest or ETag of the answer. Absent: get.
+	Validate Validate `yaml:"validate"`
 	// Digest says where in the path the digest of the body is, by algorithm.
 	Digest []PathDigest `yaml:"digest"`
 	// Verify is one of required, when-known, off. Absent: when-known.
@@ -107,6 +130,25 @@ type Rule struct {
 	// Ledger is one of refuse, warn, off. Absent: refuse under immutable without ttl,
 	// warn with one. Other actions have none.
 	Ledger Ledger `yaml:"ledger"`
+	// Share names what rules of mirrors have in common: what is stored under one is
+	// served under another where the path, or an index that came from the mirror asked,
+	// names its SHA-256. "": nothing is.
+	Share string `yaml:"share"`
+	// Registry says that what the rule serves is of a package registry of this kind, an
+	// index or the files that one lists: curation and wheels apply to it. Absent: none.
+	Registry Registry `yaml:"registry"`
+	// OnDistrust is what becomes of a client that keeps refusing larder's certificate for
+	// the host: refuse, or tunnel, its connections there for a while. It is for the
+	// connection, and so for all rules of the host: one that says refuse prevails, and so
+	// do deny rules, default: deny, verify: required, offline and curation, for which
+	// larder has to look inside. Absent: as Settings.OnDistrust.
+	OnDistrust OnDistrust `yaml:"on_distrust"`
+	// DistrustAfter is how many handshakes the client must have refused, since it last
+	// took the certificate, 1 to 100. Absent: 3.
+	DistrustAfter int `yaml:"distrust_after"`
+	// DistrustTTL is how long it is tunnelled then, 1m to 7d, before larder opens a
+	// connection again. Absent: 1h.
+	DistrustTTL time.Duration `yaml:"distrust_ttl"`
 	// Request is changed before it goes upstream.
 	Request HeaderChanges `yaml:"request"`
 	// Response is changed before it goes to the client; what is stored is not.
@@ -119,7 +161,9 @@ type Rule struct {
 	Preset string `yaml:"-"`
 
 	hosts   []*HostPattern
+	signers []*HostPattern // of SignedBy
 	paths   []pathPattern
+	query   []queryTerm
 	vouches []*HostPattern
 }
 
@@ -154,6 +198,8 @@ const (
 	wrongMethod
 	wrongPath
 	dotSegments
+	wrongBody
+	wrongQuery
 )
 
 // mismatch compares everything but the host.
@@ -169,6 +215,12 @@ func (r *Rule) mismatch(q *request) mismatch {
 	}
 	if len(r.Methods) > 0 && !slices.Contains(r.Methods, q.method) {
 		return wrongMethod
+	}
+	if !r.RequestBody.admits(q.body) {
+		return wrongBody
+	}
+	if len(r.query) > 0 && !r.matchesQuery(q.query) {
+		return wrongQuery
 	}
 	if len(r.paths) == 0 {
 		return matches
@@ -220,7 +272,7 @@ func (r *Rule) matchesPath(path string) bool {
 }
 
 // sees reports whether the rule needs more than is known of a connection to decide.
-func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 }
+func (r *Rule) sees() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 || len(r.Query) > 0 }
 
 // opens reports whether the rule makes larder open the TLS of its hosts.
 func (r *Rule) opens() bool {

@@ -29,6 +29,8 @@ type Settings struct {
 	Limits Limits `yaml:"limits"`
 	// Store bounds what is kept.
 	Store Store `yaml:"store"`
+	// Ledger bounds what is written down for good.
+	Ledger LedgerBounds `yaml:"ledger"`
 	// Upstream says how and where larder dials.
 	Upstream Upstream `yaml:"upstream"`
 	// NoProxy lists what clients shall reach without larder, for the
@@ -46,8 +48,15 @@ type Settings struct {
 	// DefaultMode of default deny is enforce, report or open, as the Mode of a rule.
 	// Absent: enforce.
 	DefaultMode Mode `yaml:"default_mode"`
+	// OnDistrust is refuse or tunnel, as of a Rule, for rules that say neither; after 3
+	// handshakes, for 1h. Absent: refuse.
+	OnDistrust OnDistrust `yaml:"on_distrust"`
 	// Auth says how clients prove who they are. Absent: nil, and nobody is asked.
 	Auth *Auth `yaml:"auth"`
+	// Curation says which packages of registries may be had. Absent: all.
+	Curation []*Curation `yaml:"curation"`
+	// Wheels are those that "larder wheels" has built or was given.
+	Wheels Wheels `yaml:"wheels"`
 	// Presets names the presets in effect, in order; in the file also all or
 	// none. Absent: all.
 	Presets []string `yaml:"presets"`
@@ -86,6 +95,10 @@ type Kit struct {
 	// ProxyURL is the proxy that the kit tells nodes to use: http:// or https://,
 	// host and port. Absent: "", which is the one that they fetched the kit from.
 	ProxyURL string `yaml:"proxy_url"`
+	// Name is the host under which larder itself answers those who reach it through
+	// the proxy, http and https: /doctor says whether proxy and trust both work. It is
+	// looked up nowhere and no rule is for it. "": none. Absent: larder.internal.
+	Name string `yaml:"name"`
 }
 
 // Limits bounds what clients may take.
@@ -99,6 +112,15 @@ type Limits struct {
 	ConnectionsPerClient int `yaml:"connections_per_client"`
 }
 
+// Wheels are Python wheels of the operator's own, for packages that publish none.
+type Wheels struct {
+	// Overlay adds them to the indexes of rules with registry pypi. Absent: false.
+	Overlay bool `yaml:"overlay"`
+	// MaxSize is the most that they may take on disk together, in bytes; in the file a
+	// size such as 10GiB. Absent: 10GiB.
+	MaxSize int64 `yaml:"max_size"`
+}
+
 // Store bounds what is kept.
 type Store struct {
 	// MaxSize is the most that the store may take on disk, in bytes; in the
@@ -108,6 +130,14 @@ type Store struct {
 	// broken, such as without its disk: pass or refuse. What it can still read is
 	// served in any case. Absent: pass.
 	OnFailure OnFailure `yaml:"on_failure"`
+}
+
+// LedgerBounds bounds the record of the digests under which URLs were first seen.
+type LedgerBounds struct {
+	// MaxSize is the most that it may take on disk, in bytes; in the file a size such as
+	// 2GiB, some 14 million URLs. What it has it keeps; new URLs beyond are not written
+	// down. Absent: 2GiB.
+	MaxSize int64 `yaml:"max_size"`
 }
 
 // OnFailure says what larder does without a store that works.
@@ -180,8 +210,12 @@ func defaultSettings() Settings {
 		Listen:   ":3128",
 		Admin:    Admin{Listen: "127.0.0.1:3129"},
 		Store:    Store{MaxSize: 20 << 30},
+		Ledger:   LedgerBounds{MaxSize: 2 << 30},
 		Upstream: defaultUpstream(),
-		Kit:      Kit{Enabled: true},
+		Kit:      Kit{Enabled: true, Name: "larder.internal"},
 		Default:  Tunnel,
+
+		OnDistrust: RefuseDistrust,
+		Wheels:     Wheels{MaxSize: 10 << 30},
 	}
 }

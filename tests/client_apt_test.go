@@ -28,19 +28,7 @@ func aptClient(scheme string) client {
 			return nil
 		},
 		fetch: func(t *testing.T, dir string) command {
-			mkdir(t, dir, "state/lists/partial")
-			mkdir(t, dir, "cache/archives/partial")
-			mkdir(t, dir, "etc/preferences.d")
-			writeFile(t, dir, "status", "")
-			writeFile(t, dir, "etc/sources.list", fmt.Sprintf("deb [signed-by=%s] %s://%s/debian stable main\n", keyring, scheme, debianHost))
-			config := writeFile(t, dir, "apt.conf", lines(
-				`APT::Architecture "amd64";`, `APT::Architectures { "amd64"; };`,
-				fmt.Sprintf(`Dir::State "%s/state";`, dir),
-				fmt.Sprintf(`Dir::State::status "%s/status";`, dir),
-				fmt.Sprintf(`Dir::Cache "%s/cache";`, dir),
-				fmt.Sprintf(`Dir::Etc "%s/etc";`, dir),
-				`Acquire::Languages "none";`,
-			))
+			config := aptTree(t, dir, fmt.Sprintf("deb [signed-by=%s] %s://%s/debian stable main\n", keyring, scheme, debianHost))
 			return command{
 				dir: dir,
 				argv: []string{
@@ -57,4 +45,23 @@ func aptClient(scheme string) client {
 		},
 		artifacts: 3,
 	}
+}
+
+// aptTree lays out a tree of apt's own below dir, with these sources, and returns
+// the configuration that leads there. options are lines of apt.conf.
+func aptTree(t *testing.T, dir, sources string, options ...string) string {
+	t.Helper()
+	mkdir(t, dir, "state/lists/partial")
+	mkdir(t, dir, "cache/archives/partial")
+	mkdir(t, dir, "etc/preferences.d")
+	writeFile(t, dir, "status", "")
+	writeFile(t, dir, "etc/sources.list", sources)
+	return writeFile(t, dir, "apt.conf", lines(append([]string{
+		`APT::Architecture "amd64";`, `APT::Architectures { "amd64"; };`,
+		fmt.Sprintf(`Dir::State "%s/state";`, dir),
+		fmt.Sprintf(`Dir::State::status "%s/status";`, dir),
+		fmt.Sprintf(`Dir::Cache "%s/cache";`, dir),
+		fmt.Sprintf(`Dir::Etc "%s/etc";`, dir),
+		`Acquire::Languages "none";`,
+	}, options...)...))
 }

@@ -9,8 +9,8 @@ import (
 	"larder/tests/origin"
 )
 
-// gitClient clones over smart HTTP. Nothing of git's protocol is cached; that it
-// passes an intercepting proxy whole is what is tested.
+// gitClient clones over smart HTTP under a rule that passes: git's protocol goes
+// through an intercepting proxy whole. What is cached of it is in git_test.go.
 func gitClient() client {
 	return client{
 		name:   "git",

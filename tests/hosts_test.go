@@ -12,6 +12,7 @@ var (
 	pypiIndexHost   = host("pypi", "org")
 	pypiFilesHost   = host("files", "pythonhosted", "org")
 	npmHost         = host("registry", "npmjs", "org")
+	yarnHost        = host("registry", "yarnpkg", "com")
 	goProxyHost     = host("proxy", "golang", "org")
 	goSumHost       = host("sum", "golang", "org")
 	cratesIndexHost = host("index", "crates", "io")

@@ -58,6 +58,8 @@ type fetch struct {
 	Bytes         int64  `json:"bytes"`
 	UpstreamBytes int64  `json:"upstream_bytes"`
 	SHA256        string `json:"sha256"`
+	Verified      string `json:"verified"`
+	Error         string `json:"error"`
 	CacheStatus   string `json:"cache_status"`
 }
 

@@ -66,7 +66,7 @@ func NewHandler(o Options) (http.Handler, error) {
 		return nil, fmt.Errorf("prepare the signing API: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("POST /api/v1/cfssl/authsign", http.MaxBytesHandler(authsign, maxRequest))
+	mux.Handle("POST /api/v1/cfssl/authsign", refusals(o.Logger, http.MaxBytesHandler(authsign, maxRequest)))
 	mux.Handle("POST /api/v1/cfssl/info", http.MaxBytesHandler(about, maxRequest))
 	return mux, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,7 @@ const (
 
 // center is a larder that has the root and signs for others.
 type center struct {
+	log       bytes.Buffer // complete when no request is under way
 	keeper    ca.Keeper
 	url       string
 	cert      atomic.Pointer[tls.Certificate]
@@ -43,7 +45,7 @@ func startCenter(t *testing.T) *center {
 	c.renew(t)
 	h, err := NewHandler(Options{
 		Keeper: c.keeper, Permitted: func() ([]string, error) { return c.permitted, nil },
-		Keys: map[string]string{"n1": key1, "n2": key2}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Keys: map[string]string{"n1": key1, "n2": key2}, Logger: slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &c.log), nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -191,17 +193,31 @@ func TestNodeOnDiskNeedsNoSigner(t *testing.T) {
 func TestSignerRefuses(t *testing.T) {
 	c, other := startCenter(t), startCenter(t)
 	roots := c.roots(t)
-	for name, config := range map[string]Config{
-		"another's key": {c.url, "n1", key2, roots},
-		"unknown node":  {c.url, "n3", key1, roots},
-		"another root":  {c.url, "n1", key1, other.roots(t)},
-		"another host":  {strings.Replace(c.url, "127.0.0.1", "localhost", 1), "n1", key1, roots},
+	for name, tt := range map[string]struct {
+		config Config
+		says   string
+		hint   string
+	}{
+		"another's key": {Config{c.url, "n1", key2, roots}, `does not know node "n1"`, "--nodes"},
+		"unknown node":  {Config{c.url, "n3", key1, roots}, `does not know node "n3"`, "--nodes"},
+		"another root":  {Config{c.url, "n1", key1, other.roots(t)}, ": tls: failed to verify", "--signer-root"},
+		"another host":  {Config{strings.Replace(c.url, "127.0.0.1", "localhost", 1), "n1", key1, roots}, ": tls: failed to verify", "--host"},
 	} {
-		if _, err := c.node(t, config, "example.org"); err == nil {
-			t.Errorf("%s: signed", name)
-		} else if strings.Contains(err.Error(), key1) || strings.Contains(err.Error(), key2) {
-			t.Errorf("%s: the message has the key in it: %v", name, err)
+		_, err := c.node(t, tt.config, "example.org")
+		problem, ok := errors.AsType[*SignerError](err)
+		if !ok || !strings.Contains(err.Error(), tt.config.URL+": ") || !strings.Contains(problem.Error(), tt.says) || !strings.Contains(problem.Hint(), tt.hint) {
+			t.Errorf("%s: %v", name, err)
 		}
+		if err != nil && (strings.Contains(err.Error(), key1) || strings.Contains(err.Error(), key2) || strings.ContainsAny(err.Error(), "{}")) {
+			t.Errorf("%s: the message has the key in it, or JSON: %v", name, err)
+		}
+	}
+	_, err := c.node(t, Config{c.url, "n1", key1, roots}, "evil.test")
+	if problem, ok := errors.AsType[*SignerError](err); !ok || !strings.Contains(problem.Problem, "[evil.test]") || strings.Contains(problem.Problem, "{") {
+		t.Errorf("a name that the policy there does not open: %v", err)
+	}
+	if n := strings.Count(c.log.String(), `msg="request refused" client=127.0.0.1:`); n != 2 {
+		t.Errorf("%d requests with wrong keys are logged, want 2:\n%s", n, &c.log)
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: poolOf(roots)}}}
 	defer client.CloseIdleConnections()
@@ -364,4 +380,30 @@ func FuzzParseKeys(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSignerThatKnowsNothingOfAWish has a center that does not sign for larder's own
+// name: its nodes serve all the same.
+func TestSignerThatKnowsNothingOfAWish(t *testing.T) {
+	c := startCenter(t)
+	roots := c.roots(t)
+	dir := filepath.Join(t.TempDir(), "state", "ca")
+	if err := (Config{c.url, "n1", key1, roots}).Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := ca.Open(ca.Options{Dir: dir, PermittedDNS: []string{"example.org"}, WishedDNS: []string{"larder.internal"}, Signer: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	if err := verify(t, a, "a.example.org", roots); err != nil {
+		t.Error(err)
+	}
+	if err := verify(t, a, "larder.internal", roots); err == nil {
+		t.Error("the center signs for a name that is not its policy's")
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"github.com/cloudflare/cfssl/info"
 	"github.com/cloudflare/cfssl/signer"
 	cfremote "github.com/cloudflare/cfssl/signer/remote"
+
+	"larder/ca"
 )
 
 const (
@@ -99,10 +100,11 @@ func (c Config) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := ca.MakeFolder(dir); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	folder, err := os.Stat(dir)
+	if err != nil {
 		return err
 	}
 	file, err := os.CreateTemp(dir, "."+configFile+"-*") // 0600
@@ -111,7 +113,7 @@ func (c Config) Save(dir string) error {
 	}
 	defer os.Remove(file.Name()) // fails after the rename, as it should
 	_, err = file.Write(append(data, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err := errors.Join(err, ca.Own(file, folder), file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	return os.Rename(file.Name(), filepath.Join(dir, configFile))
@@ -146,7 +148,7 @@ func (s *Signer) Sign(req signer.SignRequest) ([]byte, error) {
 	defer cancel()
 	answer, err := client.Sign(signer.SignRequest{Request: req.Request, Profile: s.config.Node})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.config.URL, err)
+		return nil, s.failure(err)
 	}
 	roots := selfSigned(answer)
 	if roots == "" {
@@ -172,7 +174,7 @@ func (s *Signer) Info(req info.Req) (*info.Resp, error) {
 	defer cancel()
 	resp, err := client.Info(info.Req{Label: req.Label})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.config.URL, err)
+		return nil, s.failure(err)
 	}
 	return resp, nil
 }

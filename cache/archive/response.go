@@ -49,7 +49,9 @@ type Response struct {
 	Header http.Header `json:"header"`
 	// Select maps the request fields that select this response among others of its
 	// URL (RFC 9111, section 4.1) to their values; lower-case names. A field that
-	// the request did not have is here with the value null.
+	// the request did not have is here with the value null. With other methods than GET
+	// it has the method under ":method", and under ":content" the kind of the content
+	// and the digest by which it is known.
 	Select map[string]*string `json:"select,omitempty"`
 	// Partition is that of the rule under which the response was fetched, "" for most;
 	// a response is not for rules of another.
@@ -80,7 +82,7 @@ func (r *Response) Check() error {
 		}
 	}
 	for name, v := range r.Select {
-		if !httpguts.ValidHeaderFieldName(name) || v != nil && !httpguts.ValidHeaderFieldValue(*v) {
+		if name != ":method" && name != ":content" && !httpguts.ValidHeaderFieldName(name) || v != nil && !httpguts.ValidHeaderFieldValue(*v) {
 			return fmt.Errorf("selecting field %q is none that HTTP allows", name)
 		}
 	}

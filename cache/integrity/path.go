@@ -67,7 +67,7 @@ func (p PathPattern) Find(path string) (Digest, bool) {
 		value = append(value, path[m[i]:m[i+1]]...)
 	}
 	if p.encoding == nix32 {
-		return fromNix32(p.algorithm, string(value))
+		return ParseNix32(p.algorithm, string(value))
 	}
 	return fromHex(p.algorithm, string(value))
 }
@@ -75,10 +75,10 @@ func (p PathPattern) Find(path string) (Digest, bool) {
 // nixAlphabet leaves out e, o, t and u.
 const nixAlphabet = "0123456789abcdfghijklmnpqrsvwxyz"
 
-// fromNix32 reads Nix's base 32: 5 bits per character, the last character holding the
+// ParseNix32 reads a digest in Nix's base 32: 5 bits per character, the last character holding the
 // lowest ones of the first byte
 // (https://github.com/NixOS/nix/blob/master/src/libutil/base-nix-32.cc).
-func fromNix32(a Algorithm, s string) (Digest, bool) {
+func ParseNix32(a Algorithm, s string) (Digest, bool) {
 	size := a.Size()
 	if len(s) != (size*8+4)/5 {
 		return Digest{}, false

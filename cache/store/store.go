@@ -312,16 +312,23 @@ func (s *Store) SetMeta(key Key, meta []byte) error { return s.Link(key, key, me
 
 // Link stores a record under key, in place of what was there, with the body that is
 // stored under another key, pinned if that is. The error is fs.ErrNotExist when there is none.
-func (s *Store) Link(key, other Key, meta []byte) error { return s.link(key, other, meta, nil) }
+func (s *Store) Link(key, other Key, meta []byte) error { return s.link(key, other, meta, 0, nil) }
 
 // LinkWith is Link, kept as o says whatever the other one is. With one key for both it
 // gives an object other metadata and other options.
 func (s *Store) LinkWith(key, other Key, meta []byte, o CommitOptions) error {
-	return s.link(key, other, meta, &o)
+	return s.link(key, other, meta, 0, &o)
 }
 
-// link is LinkWith; without o, what holds for the other one holds.
-func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
+// Amend gives the object other metadata and other options, if its record is still the one
+// that was looked up; the error is fs.ErrNotExist when it is not.
+func (o *Object) Amend(meta []byte, c CommitOptions) error {
+	return o.store.link(o.key, o.key, meta, o.id, &c)
+}
+
+// link is LinkWith; without o, what holds for the other one holds. With id, the other
+// record must be that one.
+func (s *Store) link(key, other Key, meta []byte, id uint64, o *CommitOptions) error {
 	if err := s.checkMeta(meta); err != nil {
 		return err
 	}
@@ -330,7 +337,7 @@ func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
 		w.pinned, w.group = o.Pinned, s.groupFor(*o)
 	}
 	for {
-		err := s.tryLink(&w, other, o == nil)
+		err := s.tryLink(&w, other, id, o == nil)
 		if !errors.Is(err, errOverQuota) {
 			return err
 		}
@@ -341,7 +348,7 @@ func (s *Store) link(key, other Key, meta []byte, o *CommitOptions) error {
 }
 
 // tryLink writes w with the body of the other record, and kept like that if alike is set.
-func (s *Store) tryLink(w *recordWrite, other Key, alike bool) error {
+func (s *Store) tryLink(w *recordWrite, other Key, id uint64, alike bool) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.ensureRoom(int64(len(w.meta)) + inlineMax); err != nil {
@@ -351,7 +358,7 @@ func (s *Store) tryLink(w *recordWrite, other Key, alike bool) error {
 	x.mu.RLock()
 	i := x.lookup(&other)
 	var p place
-	known := i != 0 && x.alive(x.records.at(i))
+	known := i != 0 && x.alive(x.records.at(i)) && (id == 0 || x.records.at(i).id == id)
 	if known && alike {
 		w.pinned, w.group = x.records.at(i).pinned, x.records.at(i).group
 	}

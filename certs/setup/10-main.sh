@@ -4,6 +4,7 @@ Makes this machine use the proxy $PROXY and trust its root.
 
   sh setup.sh [--fingerprint SHA256:...] [options]
   sh setup.sh --undo [--dry-run]
+  sh setup.sh --user [--undo] [--dry-run]
   eval "\$(sh setup.sh --files DIR [--fingerprint SHA256:...])"
 
   --fingerprint SHA256:HEX   SHA-256 of larder's root, as "larder ca show" prints it on
@@ -16,8 +17,11 @@ Makes this machine use the proxy $PROXY and trust its root.
                              maven, gradle; what an earlier run did for others stays
   --home DIR                 home folder for Maven's and Gradle's settings; may be repeated
                              (default: that of who runs this, also by way of sudo)
+  --user                     no change to the system: Maven's and Gradle's settings of who
+                             runs this, for homes that are not root's to write in
   --files DIR                no change to the system: put the files into DIR and print the
-                             environment for them
+                             environment for them, as commands of a shell
+  --format lines             with --files: print lines of NAME=VALUE
   --undo                     restore what was there before
   --dry-run                  say what would be done, and do nothing
 
@@ -52,10 +56,10 @@ list() {
 }
 
 parse() {
-    MODE=setup DRY='' FIRST='' GIVEN='' CA='' ONLY=" $PARTS " SKIP='' HOMES='' FILES=''
+    MODE=setup DRY='' MINE='' FIRST='' GIVEN='' CA='' ONLY=" $PARTS " SKIP='' HOMES='' FILES='' FORMAT=sh
     while [ $# -gt 0 ]; do
         case $1 in
-        --fingerprint | --from | --ca | --only | --skip | --home | --files)
+        --fingerprint | --from | --ca | --only | --skip | --home | --files | --format)
             [ $# -gt 1 ] || misused "$1 needs a value"
             ;;
         esac
@@ -69,7 +73,14 @@ parse() {
         --home) HOMES="$HOMES$2
 "; shift ;;
         --files) MODE=files FILES=$2; shift ;;
+        --format)
+            case $2 in
+            sh | lines) FORMAT=$2; shift ;;
+            *) misused "--format is sh or lines" ;;
+            esac
+            ;;
         --undo) MODE=undo ;;
+        --user) MINE=1 ;;
         --dry-run) DRY=1 ;;
         --help | -h) usage; exit 0 ;;
         *) misused "there is no option $1" ;;
@@ -93,7 +104,7 @@ wanted() {
 }
 
 prepare() {
-    LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+    LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     export LC_ALL PATH
     umask 022
     for tool in awk sed sha256sum base64 mktemp readlink; do
@@ -107,6 +118,7 @@ prepare() {
     esac
     TRUST=/etc/larder/trust
     STATE=$R/var/lib/larder-setup
+    [ -z "$MINE" ] || only_user
     CHANGED='' STORE_CHANGED='' RESTART='' PART=''
     WORK=$(mktemp -d)
     trap 'rm -rf "$WORK"' EXIT
@@ -114,11 +126,32 @@ prepare() {
     : >"$WORK/touched"
 }
 
+# only_user: what --user changes, and where it remembers what was there.
+only_user() {
+    [ -z "$R$HOMES$FILES" ] || misused '--user means nothing with LARDER_ROOT, --home or --files'
+    case ${HOME:-} in /?*) ;; *) die 'HOME names no folder' ;; esac
+    [ -d "$HOME" ] || die "there is no folder $HOME"
+    STATE=$HOME/.larder-setup
+}
+
+# settings_of_user: the parts that need no root.
+settings_of_user() {
+    for PART in maven gradle; do
+        ! wanted "$PART" || "set_$PART"
+    done
+    stale 'file|block'
+    finish
+}
+
 main() {
     parse "$@"
     prepare
     if [ "$MODE" = files ]; then
         only_files
+        return
+    fi
+    if [ -n "$MINE" ]; then
+        if [ "$MODE" = undo ]; then undo; else settings_of_user; fi
         return
     fi
     [ -w "$R/etc" ] || die "$R/etc cannot be written" "run it as root, or put the files elsewhere: --files DIR"
@@ -149,6 +182,8 @@ finish() {
         say 'nothing was changed: --dry-run'
     elif [ -z "$CHANGED" ]; then
         say 'nothing to change'
+    elif [ -n "$MINE" ]; then
+        say 'done'
     else
         say "done; log in again for the environment, or: . $TRUST/env.sh"
     fi

@@ -145,19 +145,6 @@ put() {
     [ "$2" != anchor ] || STORE_CHANGED=1
 }
 
-# link PATH TARGET
-link() {
-    touched "$1"
-    [ "$(mark "$1")" != "link $2" ] || return 0
-    changing "link $1 to $2" || return 0
-    keep "$1" file
-    folders "$(dirname "$1")"
-    rm -f "$R$1.larder-new"
-    ln -s "$2" "$R$1.larder-new"
-    mv -f "$R$1.larder-new" "$R$1"
-    left "$1"
-}
-
 # strip FILE: without our lines.
 strip() {
     begins=$(grep -c "$BEGIN" "$1" || :)

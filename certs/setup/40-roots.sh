@@ -2,13 +2,17 @@
 # refuses to be asked for itself.
 fetch() (
     unset http_proxy https_proxy HTTPS_PROXY all_proxy ALL_PROXY
-    insecure=''
+    options=''
     if command -v curl >/dev/null; then
-        case $KIT in https:*) insecure=-k ;; esac
-        exec curl -q -fsS --noproxy '*' --connect-timeout 10 --max-time 60 $insecure -o "$2" "$KIT$1"
+        case $KIT in https:*) options=-k ;; esac
+        # shellcheck disable=SC2086 # words
+        exec curl -q -fsS --noproxy '*' --connect-timeout 10 --max-time 60 $options -o "$2" "$KIT$1"
     fi
-    case $KIT in https:*) insecure=--no-check-certificate ;; esac
-    WGETRC=/dev/null exec wget -q -T 20 $insecure -O "$2" "$KIT$1"
+    # That of busybox has no --version, and where it has -T, versions that crash on it.
+    ! wget --version >/dev/null 2>&1 || options='-T 20 -t 3'
+    case $KIT in https:*) options="$options --no-check-certificate" ;; esac
+    # shellcheck disable=SC2086
+    WGETRC=/dev/null exec wget -q $options -O "$2" "$KIT$1"
 )
 
 # roots: $WORK/root-N.pem are those to be trusted, $WORK/ca.pem all of them, and

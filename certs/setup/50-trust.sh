@@ -20,7 +20,8 @@ run() {
 find_store() {
     ANCHORS='' UPDATE='' SUFFIX=pem
     if has update-ca-certificates && [ -d "$R/etc/pki/trust/anchors" ]; then
-        ANCHORS=/etc/pki/trust/anchors UPDATE=update-ca-certificates # SUSE
+        # SUSE, whose tool compares times of whole seconds unless it begins afresh.
+        ANCHORS=/etc/pki/trust/anchors UPDATE='update-ca-certificates --fresh'
     elif has update-ca-certificates; then
         ANCHORS=/usr/local/share/ca-certificates UPDATE=update-ca-certificates SUFFIX=crt # Debian, Ubuntu, Alpine
     elif has update-ca-trust && [ -d "$R/etc/pki/ca-trust/source" ]; then
@@ -97,26 +98,45 @@ update_store() {
     [ -n "$UPDATE" ] || return 0
     # shellcheck disable=SC2086 # words
     run $UPDATE || warn "$UPDATE failed: run it yourself${R:+, in $R}"
+    orphans
 }
 
-# put_bundle: all roots, for those who read no other. A link to the system's own
-# follows its updates.
+# orphans: links to anchors that went, which Debian's tool leaves where nothing came.
+# First those that lead there, then those of hashed names that lead to these.
+orphans() {
+    for names in 'larder-*.pem' '*.[0-9]'; do
+        for path in "$R"/etc/ssl/certs/$names; do
+            [ -L "$path" ] || continue
+            real "${path#"$R"}"
+            case $(readlink "$path") in
+            larder-* | "$ANCHORS"/larder-*) [ -e "$R$P" ] || rm -f "$path" ;;
+            esac
+        done
+    done
+}
+
+# put_bundle: all roots in a file that containers can have, and BUNDLE, for those who
+# read no store: the system's own file, which follows its updates, if it has ours.
 put_bundle() {
-    bundle=$(bundles | head -n 1)
-    if [ -n "$bundle" ]; then
-        real "$bundle"
-        if trusts "$R$P"; then
-            link "$TRUST/bundle.pem" "$bundle"
-            return
-        fi
+    BUNDLE=$(bundles | head -n 1)
+    : >"$WORK/new"
+    good=''
+    if [ -n "$BUNDLE" ]; then
+        real "$BUNDLE"
         cat "$R$P" >"$WORK/new"
-    else
-        : >"$WORK/new"
+        ! trusts "$WORK/new" || good=1
     fi
-    touched "$TRUST/bundle.pem"
-    [ -z "$DRY$UPDATE" ] || [ -z "$DRY" ] || [ -z "$CHANGED" ] || return 0 # what the store would be is not known
-    all_roots
+    if [ -n "$DRY" ] && [ -z "$good" ]; then # what the store would be is not known
+        for name in bundle.pem truststore.p12 $SETTINGS; do touched "$TRUST/$name"; done
+        BUNDLE=${BUNDLE:-$TRUST/bundle.pem}
+        return 0
+    fi
+    if [ -z "$good" ]; then
+        BUNDLE=$TRUST/bundle.pem
+        all_roots
+    fi
     put "$TRUST/bundle.pem" file
+    put_others put
 }
 
 # all_roots: $WORK/new with ours at the end.

@@ -1,4 +1,5 @@
-# java_stores: the trust store of each JDK and JRE, links followed.
+# java_stores: the trust store of each JDK and JRE, links followed, but for those that
+# others than root could exchange, with the keytool that goes with them.
 java_stores() {
     for store in \
         "$R"/etc/ssl/certs/java/cacerts "$R"/etc/pki/ca-trust/extracted/java/cacerts \
@@ -10,7 +11,8 @@ java_stores() {
         "$R"/root/.jdks/*/lib/security/cacerts "$R"/home/*/.jdks/*/lib/security/cacerts \
         "$R${JAVA_HOME:-/nowhere}/lib/security/cacerts" "$R${JAVA_HOME:-/nowhere}/jre/lib/security/cacerts"; do
         real "${store#"$R"}"
-        [ ! -f "$R$P" ] || printf '%s\n' "$P"
+        [ -f "$R$P" ] || continue
+        if mine "$P"; then printf '%s\n' "$P"; else warn "$P is in a folder of somebody else's, and is left alone"; fi
     done | sort -u
 }
 
@@ -59,12 +61,19 @@ import() {
     for pem in "$WORK"/root-*.pem; do
         grep -qxF "$(joined "$pem")" "$WORK/joined" || printf 'larder-%s %s\n' "$(fingerprint "$pem" | cut -c1-16)" "$pem" >>"$WORK/edits"
     done
-    sed -n 's/^Alias name: \(larder-[0-9a-f]\{16\}\)$/\1/p' "$WORK/listing" | while read -r alias; do
-        grep -q "^${alias#larder-}" "$WORK/fingerprints" || printf '%s\n' "$alias"
+    ours | while read -r alias; do
+        print=${alias##*larder-}
+        grep -q "^${print%.pem}" "$WORK/fingerprints" || printf '%s\n' "$alias"
     done >>"$WORK/edits"
     [ -s "$WORK/edits" ] || return 0
     changing "change the trust store $1" || return 0
     edit "$1"
+}
+
+# ours: the aliases in $WORK/listing that are of us, or of Debian's hook for an anchor
+# of ours, which takes none out again.
+ours() {
+    sed -n 's/^Alias name: \(debian:\)\{0,1\}\(larder-[0-9a-f]\{16\}\)\(\.pem\)\{0,1\}$/\1\2\3/p' "$WORK/listing"
 }
 
 # edit STORE: carry out $WORK/edits, all or none.
@@ -107,7 +116,7 @@ restore_java() {
         return
     fi
     kt "$path" -list -rfc </dev/null >"$WORK/listing" 2>/dev/null || return 0
-    sed -n 's/^Alias name: \(larder-[0-9a-f]\{16\}\)$/\1/p' "$WORK/listing" >"$WORK/edits"
+    ours >"$WORK/edits"
     [ -s "$WORK/edits" ] || return 0
     changing "take our entries out of $path" || return 0
     edit "$path"

@@ -4,7 +4,7 @@ set_environment() {
     block /etc/environment
     {
         echo '# Made by setup.sh of larder, which takes it away with --undo. Changes are lost.'
-        exports
+        environment | exports
     } >"$WORK/new"
     put "$TRUST/env.sh" file
     if [ -d "$R/etc/profile.d" ]; then
@@ -13,10 +13,10 @@ set_environment() {
     fi
 }
 
-# exports: the same as commands of any shell.
+# exports: lines of NAME=VALUE as commands of any shell.
 exports() {
     echo 'unset all_proxy ALL_PROXY'
-    environment | sed "s/^\\([A-Za-z0-9_]*\\)=\\(.*\\)\$/export \\1='\\2'/"
+    sed "s/^\\([A-Za-z0-9_]*\\)=\\(.*\\)\$/export \\1='\\2'/"
 }
 
 # set_apt: sudo keeps no variables, and apt finds the roots in the system's store.
@@ -31,7 +31,7 @@ set_apt() {
             *) printf 'Acquire::http::Proxy::%s "DIRECT";\nAcquire::https::Proxy::%s "DIRECT";\n' "$host" "$host" ;;
             esac
         done
-        [ -n "${ANCHORS:-}" ] || printf 'Acquire::https::CaInfo "%s/bundle.pem";\n' "$TRUST"
+        [ -n "${ANCHORS:-}" ] || printf 'Acquire::https::CaInfo "%s";\n' "$BUNDLE"
     } >"$WORK/new"
     put /etc/apt/apt.conf.d/99larder file
 }
@@ -72,6 +72,6 @@ set_services() {
 
 # reload_units: systemd is to read the drop-ins.
 reload_units() {
-    [ -z "$R$DRY" ] && [ -n "$CHANGED" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null || return 0
+    [ -z "$R$DRY$MINE" ] && [ -n "$CHANGED" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null || return 0
     systemctl daemon-reload || warn 'systemctl daemon-reload failed: run it yourself'
 }

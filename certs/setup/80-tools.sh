@@ -36,7 +36,7 @@ ini() {
 set_pip() {
     for python in python3 python pip pip3; do
         has "$python" || continue
-        printf 'proxy=%s\ncert=%s/bundle.pem\n' "$PROXY" "$TRUST" >"$WORK/block"
+        printf 'proxy=%s\ncert=%s\n' "$PROXY" "$BUNDLE" >"$WORK/block"
         ini /etc/pip.conf global
         return
     done
@@ -50,7 +50,7 @@ set_npm() {
         [ ! -d "$R/usr/share/nodejs/npm" ] || [ "$prefix" != /usr ] || file=/etc/npmrc # Debian's
         {
             printf 'proxy=%s\nhttps-proxy=%s\n' "$PROXY" "$PROXY"
-            printf 'noproxy=%s\ncafile=%s/bundle.pem\n' "$NO_PROXY_HOSTS" "$TRUST"
+            printf 'noproxy=%s\ncafile=%s\n' "$NO_PROXY_HOSTS" "$BUNDLE"
         } >"$WORK/block"
         block "$file"
     done
@@ -75,6 +75,10 @@ in_homes() {
     while read -r home; do
         home=${home%/}
         if [ -z "$home" ] || [ ! -d "$R$home" ]; then continue; fi
+        if ! mine "$home"; then
+            warn "$home is somebody else's, who could have root write elsewhere, and is left alone; he does it himself: sh setup.sh --user"
+            continue
+        fi
         OWNER=$(stat -c %u:%g "$R$home")
         "$1" "$home"
         OWNER=''
@@ -99,9 +103,15 @@ gradle_home() {
     block "$1/.gradle/gradle.properties"
 }
 
-# set_maven: from version 3.9 on it reads no properties of the JVM for proxies.
+# set_maven: it takes the properties of the JVM for proxies that JAVA_TOOL_OPTIONS has, as
+# the versions do that were tried (3.8, 3.9, 4.0); a JVM that has no such variable, of an
+# IDE or a service, finds the proxy here alone.
 set_maven() {
     [ -n "$PROXY_HOST" ] || return 0
+    if [ -n "$MINE" ]; then
+        in_homes maven_home
+        return
+    fi
     for conf in "$R"/etc/maven "$R"/usr/share/maven*/conf "$R"/opt/*maven*/conf "$R"/usr/local/*maven*/conf \
         "$R${MAVEN_HOME:-/nowhere}/conf"; do
         real "${conf#"$R"}/settings.xml"

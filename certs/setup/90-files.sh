@@ -9,43 +9,30 @@ only_files() {
     *[!A-Za-z0-9/._+@-]*) die "the path $FILES has characters that some tools take for others" 'choose a folder of letters, digits and ._+@-' ;;
     esac
     [ -z "$R" ] || die '--files means nothing with LARDER_ROOT' 'name the folder itself'
-    TRUST=$FILES
+    TRUST=$FILES BUNDLE=$FILES/bundle.pem
     roots
     if [ -n "$DRY" ]; then
-        say "would write ca.pem, bundle.pem, apt.conf and wgetrc into $TRUST"
+        say "would write ca.pem, bundle.pem, truststore.p12 and ${SETTINGS}into $TRUST"
         return
     fi
     mkdir -p "$TRUST"
+    private "$TRUST" || die "others can write in $TRUST, and would say whom you trust" "chmod go-w $TRUST, or name a folder of yours"
     cat "$WORK/ca.pem" >"$WORK/new"
-    place ca.pem
+    place "$TRUST/ca.pem"
     bundle=$(bundles | head -n 1)
     cat "${bundle:-/dev/null}" >"$WORK/new"
-    all_roots
-    place bundle.pem
-    printf 'Acquire::https::CaInfo "%s/bundle.pem";\n' "$TRUST" >"$WORK/new"
-    place apt.conf
-    printf 'ca_certificate = %s/bundle.pem\n' "$TRUST" >"$WORK/new"
-    place wgetrc
-    file_store
-    exports | grep -v '^export JAVA_TOOL_OPTIONS='
-    options="$(environment | sed -n 's/^JAVA_TOOL_OPTIONS=//p')$JAVA_STORE"
-    printf "export APT_CONFIG='%s/apt.conf'\nexport WGETRC='%s/wgetrc'\nexport JAVA_TOOL_OPTIONS='%s'\n" "$TRUST" "$TRUST" "$options"
+    trusts "$WORK/new" || all_roots
+    place "$TRUST/bundle.pem"
+    put_others place
+    if [ "$FORMAT" = lines ]; then
+        job
+    else
+        job | exports
+    fi
 }
 
-# place NAME: $WORK/new, as a whole, for other jobs may be reading.
+# place PATH: $WORK/new, as a whole, for other jobs may be reading.
 place() {
-    cat "$WORK/new" >"$TRUST/.$1.$$"
-    mv -f "$TRUST/.$1.$$" "$TRUST/$1"
-}
-
-# file_store: that of a JDK, with our roots, for JVMs take one alone.
-file_store() {
-    JAVA_STORE=''
-    store=$(java_stores | head -n 1)
-    [ -n "$store" ] || return 0
-    cat "$store" >"$WORK/new"
-    place cacerts
-    kt "$TRUST/cacerts" -list -rfc </dev/null >"$WORK/listing" 2>/dev/null || return 0
-    import "$TRUST/cacerts"
-    JAVA_STORE=" -Djavax.net.ssl.trustStore=$TRUST/cacerts -Djavax.net.ssl.trustStorePassword=changeit"
+    cat "$WORK/new" >"$1.$$"
+    mv -f "$1.$$" "$1"
 }

@@ -101,6 +101,8 @@ type fetched struct {
 	Verified      string `json:"verified,omitempty"`
 	CacheStatus   string `json:"cache_status,omitempty"`
 	Rule          string `json:"rule,omitempty"`
+	Distrust      string `json:"distrust,omitempty"`
+	Tool          string `json:"tool,omitempty"`
 	Error         string `json:"error,omitempty"`
 }
 
@@ -121,7 +123,7 @@ func writeFetched(path string, list iter.Seq2[daemon.Exchange, error]) (err erro
 		line, err := json.Marshal(fetched{
 			Method: e.Method, URL: e.URL, Status: e.Status, Class: e.Class,
 			Bytes: e.Bytes, CacheBytes: e.CacheBytes, UpstreamBytes: e.UpstreamBytes,
-			SHA256: e.SHA256, Verified: e.Verified, CacheStatus: e.CacheStatus, Rule: e.Rule, Error: e.Err,
+			SHA256: e.SHA256, Verified: e.Verified, CacheStatus: e.CacheStatus, Rule: e.Rule, Distrust: e.Distrust, Tool: e.Tool, Error: e.Err,
 		})
 		if err != nil {
 			return err

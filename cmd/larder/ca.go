@@ -37,7 +37,7 @@ at once with SIGHUP.`,
 	fl.StringVar(&f.state, "state", "", "state `folder` with the CA in it")
 	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "`file` whose first line encrypts or opens the root key")
 	fl.StringSliceVar(&f.permit, "permit", nil, "`name` or address that certificates may be for besides those hosts, such as one of a node's TLS listener; may be repeated")
-	cmd.AddCommand(newCAInit(&f), newCAShow(&f), newCARotate(&f), newCALog(&f), newCAIssueNode(&f), newCAServe(&f))
+	cmd.AddCommand(newCAInit(&f), newCAShow(&f), newCARenew(&f), newCARotate(&f), newCALog(&f), newCAIssueNode(&f), newCAServe(&f))
 	return cmd
 }
 
@@ -62,7 +62,7 @@ func (f *caFlags) keeper() (ca.Keeper, []string, error) {
 		if err != nil {
 			return ca.Keeper{}, nil, err
 		}
-		permitted = slices.Concat(permitted, names, f.permit)
+		permitted = slices.Concat(permitted, names, wishedNames(p.Settings()), f.permit)
 	}
 	return ca.Keeper{Dir: paths.CA(), Passphrase: passphrase(f.passphraseFile)}, permitted, nil
 }

@@ -15,7 +15,7 @@ import (
 
 type caInitFlags struct {
 	*caFlags
-	rootOnly, csr                bool
+	rootOnly, csr, unconstrained bool
 	importRoot, rootKey, install string
 	signer                       signerFlags
 }
@@ -53,6 +53,7 @@ when the root is rotated; it is "larder ca serve" that answers.`,
 	fl.StringVar(&f.rootKey, "root-key", "", "`file` with its key; PKCS #8, encrypted or not")
 	fl.BoolVar(&f.csr, "csr", false, "print a request for an intermediate, to be signed where the root is")
 	fl.StringVar(&f.install, "install", "", "`file` with the answer to the request, or what issue-node printed; - is standard input")
+	fl.BoolVar(&f.unconstrained, "unconstrained", false, unconstrainedUsage)
 	fl.StringVar(&f.signer.url, "signer", "", "`URL` of the larder that signs: https://host:port")
 	fl.StringVar(&f.signer.node, "node", "", "this node's `name` there")
 	fl.StringVar(&f.signer.keyFile, "auth-key-file", "", "`file` with this node's key there, in hexadecimal")
@@ -64,11 +65,17 @@ when the root is rotated; it is "larder ca serve" that answers.`,
 	return cmd
 }
 
+const unconstrainedUsage = "with --install: take a certificate that is good for any host, though the policy opens some only"
+
 func (f *caInitFlags) run(in io.Reader, out io.Writer) error {
+	if f.unconstrained && f.install == "" {
+		return usageError(errors.New("--unconstrained means nothing without --install"))
+	}
 	k, permitted, err := f.keeper()
 	if err != nil {
 		return err
 	}
+	k.Bounded = permitted != nil && !f.unconstrained
 	var status ca.Status
 	switch {
 	case f.csr:
@@ -79,9 +86,9 @@ func (f *caInitFlags) run(in io.Reader, out io.Writer) error {
 		_, err = out.Write(request)
 		return err
 	case f.install != "":
-		status, err = f.installFile(k, in)
+		status, err = withAnswer(f.install, in, k.Install)
 	case f.importRoot != "":
-		status, err = f.importFiles(k)
+		status, err = withRoot(f.importRoot, f.rootKey, k.ImportRoot)
 	case f.signer.url != "":
 		err = f.signer.save(k.Dir)
 	default:
@@ -96,28 +103,48 @@ func (f *caInitFlags) run(in io.Reader, out io.Writer) error {
 	return writeStatus(out, status, time.Now())
 }
 
-func (f *caInitFlags) installFile(k ca.Keeper, in io.Reader) (ca.Status, error) {
-	data, err := readInput(f.install, in)
+// withAnswer does something with what came from where the root is.
+func withAnswer(path string, in io.Reader, do func([]byte) (ca.Status, error)) (ca.Status, error) {
+	data, err := readInput(path, in)
 	if err != nil {
 		return ca.Status{}, err
 	}
-	status, err := k.Install(data)
+	status, err := do(data)
 	if h := hinter(nil); err != nil && !errors.As(err, &h) {
 		err = withHint(err, "it takes what 'larder ca issue-node' prints, or a company's answer to 'larder ca init --csr' with its root appended")
 	}
 	return status, err
 }
 
-func (f *caInitFlags) importFiles(k ca.Keeper) (ca.Status, error) {
-	cert, err := os.ReadFile(f.importRoot)
+// withRoot does something with the files of a root that was made elsewhere.
+func withRoot(certFile, keyFile string, do func(certPEM, keyPEM []byte) (ca.Status, error)) (ca.Status, error) {
+	cert, err := os.ReadFile(certFile)
 	if err != nil {
 		return ca.Status{}, usageError(fmt.Errorf("read the root: %w", err))
 	}
-	key, err := os.ReadFile(f.rootKey)
+	key, err := readSecret(keyFile)
 	if err != nil {
 		return ca.Status{}, usageError(fmt.Errorf("read the key of the root: %w", err))
 	}
-	return k.ImportRoot(cert, key)
+	return do(cert, key)
+}
+
+// readSecret reads a file with a key, which nobody but its owner may have access to:
+// whoever could read it has the key, wherever larder keeps it then.
+func readSecret(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if perm := info.Mode().Perm(); info.Mode().IsRegular() && perm&0o077 != 0 {
+		return nil, withHint(fmt.Errorf("%s has mode %04o: others can read the key in it", path, perm), "chmod 600 %s", path)
+	}
+	return io.ReadAll(io.LimitReader(file, maxInput))
 }
 
 // makeIntermediate opens the authority as a larder does that starts.

@@ -32,7 +32,7 @@ type signerFlags struct {
 
 // save keeps what the flags say in the authority's folder.
 func (f signerFlags) save(dir string) error {
-	key, err := os.ReadFile(f.keyFile)
+	key, err := readSecret(f.keyFile)
 	if err != nil {
 		return usageError(fmt.Errorf("read the key of the node: %w", err))
 	}

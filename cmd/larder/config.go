@@ -44,7 +44,32 @@ func loadPolicy(flag string) (loadedPolicy, error) {
 	if err != nil {
 		return loadedPolicy{}, usageError(err)
 	}
-	return loadedPolicy{Policy: p, file: file, digest: sha256.Sum256(text)}, nil
+	return loadedPolicy{Policy: p, file: file, digest: digestOf(text, p)}, nil
+}
+
+// loaded is a policy that was read from a file a moment ago.
+func loaded(p *policy.Policy, file string) loadedPolicy {
+	l := loadedPolicy{Policy: p, file: file}
+	if text, err := os.ReadFile(file); err == nil && file != "" {
+		l.digest = digestOf(text, p)
+	}
+	return l
+}
+
+// digestOf stands for a configuration with the lists that it names.
+func digestOf(text []byte, p *policy.Policy) [sha256.Size]byte {
+	h := sha256.New()
+	_, _ = h.Write(text) // a hash never fails
+	for _, c := range p.Settings().Curation {
+		if c.PackagesFile == "" {
+			continue
+		}
+		if list, err := os.ReadFile(c.PackagesFile); err == nil { // it was read a moment ago
+			sum := sha256.Sum256(list)
+			_, _ = h.Write(sum[:])
+		}
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // defaultConfig is the first of configFiles that exists, "" when there is none.

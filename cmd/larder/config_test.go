@@ -19,6 +19,24 @@ func TestConfigurationReferenceIsTheAnnotatedDefault(t *testing.T) {
 	}
 }
 
+func TestEcosystemsAreThePresets(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/ecosystems.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	presets, err := policy.Presets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	if err := policy.Markdown(&table, presets); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), "-->\n"+table.String()+"<!-- end -->\n") {
+		t.Error("docs/ecosystems.md differs from 'larder policy presets --markdown': run make docs")
+	}
+}
+
 func TestDefaultConfigIsTheUsersWhereThereIsOne(t *testing.T) {
 	home := t.TempDir()
 	env := map[string]string{"HOME": home}

@@ -42,7 +42,7 @@ func newDaemon() *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVar(&f.config, "config", "", "configuration `file`")
 	fl.StringVar(&f.state, "state", "", "state `folder`")
-	fl.DurationVar(&f.idle, "idle", 10*time.Minute, "how long to stay without work")
+	fl.DurationVar(&f.idle, "idle", defaultIdle, "how long to stay without work")
 	f.log.register(fl)
 	return cmd
 }
@@ -108,6 +108,7 @@ func runDaemon(ctx context.Context, f daemonFlags) error {
 			if err != nil {
 				return nil, err
 			}
+			n.sweeper.begin(p)
 			callers, err := certs.OpenCallers(paths.Trust(), n.ca.RootPEM())
 			if err != nil {
 				return nil, errors.Join(err, n.close())
@@ -136,13 +137,16 @@ func (b *backgroundProxy) Serve(l net.Listener, observe func(daemon.Exchange)) e
 	return b.node.proxy.ServeRecorded(l, func(e mitm.Exchange) { observe(daemon.Exchange(e)) }, record)
 }
 
-// API is the store API, for who owns the state folder.
+// API is the store API and the doctor, for who owns the state folder.
 func (b *backgroundProxy) API() http.Handler {
 	return admin.New(admin.Options{
 		Version:  version(),
-		Checks:   []admin.Check{b.node.storeCheck()},
+		Checks:   []admin.Check{b.node.storeCheck(), b.node.ledgerCheck()},
 		Store:    storeUsage{b.node},
 		StoreAPI: b.node.storeAPI(),
+		Ledger:   b.node.ledgerAPI(),
+		Wheels:   b.node.wheelAPI(),
+		Doctor:   diagnoses{b.node.doctor},
 		Logger:   b.node.logger,
 	})
 }

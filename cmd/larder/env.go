@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,9 @@ import (
 
 type envFlags struct {
 	config, state, proxy, format string
+
+	verify      []string // fingerprints; none: the server is on this machine
+	from, files string
 }
 
 func newEnv() *cobra.Command {
@@ -29,13 +33,16 @@ func newEnv() *cobra.Command {
 		Short: "Print the environment that a job needs to use a running 'larder serve'",
 		Long: `Print the environment that a job needs to use a running "larder serve".
 
-The trust files it names are below the state folder of the server; on another
-node, copy the folder to the same path.`,
+The trust files it names are below the state folder of the server. On another node,
+--verify fetches the server's root, holds it against the fingerprint that "larder ca
+show" prints there, and writes trust files of this node's roots and that one; so
+nothing is trusted that only came over the network.`,
 		Example: `  eval "$(larder env)"
-  larder env --proxy http://cache.example:3128 --format github >> "$GITHUB_ENV"`,
+  larder env --proxy http://cache.example:3128 --format github >> "$GITHUB_ENV"
+  eval "$(larder env --from http://cache.example:3128 --verify SHA256:85:4F:E3:...)"`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			vars, err := serverEnvironment(f)
+			vars, err := f.environment(cmd.Context(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -48,6 +55,9 @@ node, copy the folder to the same path.`,
 	fl.StringVar(&f.state, "state", "", "state `folder` of the server")
 	fl.StringVar(&f.proxy, "proxy", "", "`URL` under which jobs reach the proxy (default: this machine, with the port of the configuration)")
 	fl.StringVar(&f.format, "format", "sh", "output `format`: "+strings.Join(certs.Formats(), ", "))
+	fl.StringArrayVar(&f.verify, "verify", nil, "SHA-256 `fingerprint` of the server's root, which is fetched from it; repeat it for the other root of a rotation")
+	fl.StringVar(&f.from, "from", "", "with --verify: `URL` of the server (default: --proxy, http_proxy, or this machine)")
+	fl.StringVar(&f.files, "files", "", "with --verify: `folder` to write the trust files to (default: kit in the state folder)")
 	// The flag exists, so registering its completion cannot fail.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(certs.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -64,10 +74,26 @@ func printNotes(w io.Writer, vars []certs.Var) {
 	}
 }
 
-func serverEnvironment(f envFlags) ([]certs.Var, error) {
+// environment checks the flags and makes the variables.
+func (f envFlags) environment(ctx context.Context, notes io.Writer) ([]certs.Var, error) {
 	if !slices.Contains(certs.Formats(), f.format) {
 		return nil, usageError(withHint(fmt.Errorf("--format %q is not known", f.format), "formats are: %s", strings.Join(certs.Formats(), ", ")))
 	}
+	if f.proxy != "" {
+		if err := checkProxy(f.proxy); err != nil {
+			return nil, err
+		}
+	}
+	if len(f.verify) > 0 {
+		return verifiedEnvironment(ctx, f, notes)
+	}
+	if f.from != "" || f.files != "" {
+		return nil, usageError(withHint(errors.New("--from and --files mean nothing without --verify"), "'larder ca show' on the proxy prints the fingerprint"))
+	}
+	return serverEnvironment(f)
+}
+
+func serverEnvironment(f envFlags) ([]certs.Var, error) {
 	p, err := loadPolicy(f.config)
 	if err != nil {
 		return nil, err
@@ -87,12 +113,9 @@ func serverEnvironment(f envFlags) ([]certs.Var, error) {
 	}
 	proxy := f.proxy
 	if proxy == "" {
-		proxy, err = localProxy(settings.Listen)
-	} else {
-		err = checkProxy(proxy)
-	}
-	if err != nil {
-		return nil, err
+		if proxy, err = localProxy(settings.Listen); err != nil {
+			return nil, err
+		}
 	}
 	return certs.Environment(files, certs.Proxy{URL: proxy, NoProxy: settings.NoProxy}, os.Getenv), nil
 }

@@ -11,8 +11,10 @@ import (
 // another package has to show there is a route.
 func (n *node) openKit(settings policy.Settings) (err error) {
 	n.kit, err = kit.New(kit.Options{
-		Roots:      n.ca.RootPEM,
-		Routes:     []kit.Route{},
+		Roots: n.ca.RootPEM,
+		Routes: []kit.Route{
+			{Path: doctorPath, Handler: n.doctorPage(ownName(settings)), Summary: "whether the proxy is used, and larder trusted"},
+		},
 		Logger:     n.logger,
 		Registerer: n.registry,
 	}, kitSettings(settings))

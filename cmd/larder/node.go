@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -18,9 +19,12 @@ import (
 	"larder/cache/store"
 	"larder/certs"
 	"larder/daemon"
+	"larder/doctor"
 	"larder/kit"
+	"larder/ledger"
 	"larder/mitm"
 	"larder/policy"
+	"larder/wheels"
 )
 
 // node is one larder, joined from its packages: what "serve" runs in the
@@ -32,9 +36,14 @@ type node struct {
 	ca       *ca.Authority
 	trust    certs.Files
 	cache    *cache.Cache
+	ledger   *ledger.Ledger // nil: there is none
 	upstream *mitm.Upstream
+	doctor   *doctor.Book
 	proxy    *mitm.Server
 	kit      *kit.Kit
+	wheels   *wheels.Store
+	counter  *wheels.Counter
+	sweeper  *sweeper
 	auth     *auth.Authenticator // the last that was read; nil: none yet
 	logger   *slog.Logger
 	options  nodeOptions
@@ -86,7 +95,8 @@ func openNode(paths daemon.Paths, p *policy.Policy, logger *slog.Logger, o nodeO
 	if err := n.openCache(); err != nil {
 		return n, err
 	}
-	n.closers = append(n.closers, n.tend())
+	n.sweeper = newSweeper(n)
+	n.closers = append(n.closers, n.tend(), n.sweeper)
 	return n, nil
 }
 
@@ -123,12 +133,16 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	table := n.openDigests()
+	n.ledger = n.openLedger(settings.Ledger.MaxSize)
 	n.cache, err = cache.New(cache.Options{
 		Store:              s,
 		StoreError:         storeError,
 		OpenStore:          open,
 		RefuseWithoutStore: settings.Store.OnFailure == policy.RefuseOnFailure,
 		Upstream:           n.upstream,
+		Digests:            table,
+		Ledger:             n.ledger,
 		Logger:             n.logger,
 		Registerer:         n.registry,
 	})
@@ -142,16 +156,24 @@ func (n *node) openCache() error {
 	if err != nil {
 		return err
 	}
+	n.doctor = new(doctor.Book)
 	if err := n.openKit(settings); err != nil {
 		return err
 	}
+	if err := n.openWheels(settings); err != nil {
+		return err
+	}
 	n.proxy, err = mitm.New(mitm.Options{
-		Origin:       n.kit,
+		Distrust:     distrusts{n.doctor},
+		Origin:       selfAnswers{n.kit, n.doctorPage(ownName(settings))},
+		OwnName:      ownName(settings),
 		Access:       access,
 		Policy:       n.policy,
 		Certificates: n.ca,
 		Cache:        n.cache,
 		Upstream:     n.upstream,
+		Wheels:       n.wheels,
+		Fetched:      n.counter.Note,
 		Logger:       n.logger,
 		Registerer:   n.registry,
 
@@ -162,6 +184,19 @@ func (n *node) openCache() error {
 		return fmt.Errorf("prepare the proxy: %w", err)
 	}
 	return n.setTicketKeys(time.Now())
+}
+
+// openWheels opens what "larder wheels" keeps.
+func (n *node) openWheels(settings policy.Settings) error {
+	folder := filepath.Join(n.paths.State, "wheels")
+	store, err := wheels.Open(folder, settings.Wheels.MaxSize, n.logger)
+	if err != nil {
+		return err
+	}
+	n.wheels = store
+	n.counter = wheels.OpenCounter(filepath.Join(folder, "wanted.json"), n.logger)
+	n.closers = append(n.closers, n.wheels, n.counter)
+	return nil
 }
 
 // newUpstream makes the way to the origins out of the settings.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"larder/curation"
 	"larder/policy"
 )
 
@@ -19,13 +20,14 @@ func newPolicy() *cobra.Command {
 }
 
 func newPolicyExplain() *cobra.Command {
-	var config, address, user string
+	var config, address, user, body string
 	cmd := &cobra.Command{
 		Use:   "explain METHOD URL",
 		Short: "Say which rule decides about a request, in which file and line",
 		Example: `  larder policy explain GET https://registry.example/left-pad/-/left-pad-1.3.0.tgz
   larder policy explain --config larder.yaml HEAD http://mirror.example/pool/x.deb
-  larder policy explain --client 10.0.0.7 --user alice PUT https://registry.example/left-pad`,
+  larder policy explain --client 10.0.0.7 --user alice PUT https://registry.example/left-pad
+  larder policy explain --body git-refs POST https://git.example/repository.git/git-upload-pack`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, err := parseTarget(args[1])
@@ -36,11 +38,22 @@ func newPolicyExplain() *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
+			kind, err := parseBody(body)
+			if err != nil {
+				return usageError(err)
+			}
 			p, err := loadPolicy(config)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(p.Explain(client, args[0], target).String(), "\n"))
+			e := p.ExplainBody(client, args[0], target, kind)
+			text := strings.TrimRight(e.String(), "\n")
+			if rule := e.Request.Rule; rule != nil && e.Connect.Action != policy.Tunnel {
+				for _, line := range curation.Explain(p.Policy, rule.Registry, target) {
+					text += "\n  " + line
+				}
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
 		},
 	}
@@ -48,7 +61,17 @@ func newPolicyExplain() *cobra.Command {
 	fl.StringVar(&config, "config", "", "configuration `file` (default: the user's or system's, else all presets)")
 	fl.StringVar(&address, "client", "", "`address` that the client has, for rules with clients")
 	fl.StringVar(&user, "user", "", "`name` that the client has proved, for rules with users")
+	fl.StringVar(&body, "body", "", "`kind` of the request's body, for rules with request_body: git-fetch, git-refs or any")
 	return cmd
+}
+
+// parseBody reads a kind of request body; "" is one that nobody has looked at.
+func parseBody(s string) (policy.RequestBody, error) {
+	kind, ok := policy.ParseRequestBody(s)
+	if !ok && s != "" {
+		return kind, withHint(fmt.Errorf("--body %q is no kind of request body", s), "write git-fetch, git-refs, or any for another")
+	}
+	return kind, nil
 }
 
 // parseClient makes a client of the flags; both may be empty.
@@ -78,7 +101,8 @@ func parseTarget(raw string) (*url.URL, error) {
 }
 
 func newPolicyPresets() *cobra.Command {
-	return &cobra.Command{
+	var markdown bool
+	cmd := &cobra.Command{
 		Use:   "presets [NAME]",
 		Short: "List the presets, or print one: a preset is a policy in the words you would use",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -90,22 +114,38 @@ func newPolicyPresets() *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			if len(args) == 0 {
-				tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-				for _, p := range presets {
-					fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Summary)
-				}
-				return tw.Flush()
-			}
-			names := make([]string, 0, len(presets))
-			for _, p := range presets {
-				if p.Name == args[0] {
-					_, err := fmt.Fprint(out, p.Text)
+			if len(args) == 1 {
+				one, err := presetNamed(presets, args[0])
+				if err != nil {
 					return err
 				}
-				names = append(names, p.Name)
+				if !markdown {
+					_, err := fmt.Fprint(out, one.Text)
+					return err
+				}
+				presets = []policy.Preset{one}
 			}
-			return usageError(withHint(fmt.Errorf("there is no preset %q", args[0]), "presets are: %s", strings.Join(names, ", ")))
+			if markdown {
+				return policy.Markdown(out, presets)
+			}
+			tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			for _, p := range presets {
+				fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Summary)
+			}
+			return tw.Flush()
 		},
 	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print a table of hosts, lifetimes, verification and known limits")
+	return cmd
+}
+
+func presetNamed(presets []policy.Preset, name string) (policy.Preset, error) {
+	names := make([]string, 0, len(presets))
+	for _, p := range presets {
+		if p.Name == name {
+			return p, nil
+		}
+		names = append(names, p.Name)
+	}
+	return policy.Preset{}, usageError(withHint(fmt.Errorf("there is no preset %q", name), "presets are: %s", strings.Join(names, ", ")))
 }

@@ -16,6 +16,9 @@ func (s *server) readPolicy(context.Context) error {
 	if err == nil {
 		err = s.node.setPolicy(p)
 	}
+	if err == nil {
+		s.node.sweeper.begin(loaded(p, s.config))
+	}
 	if err != nil {
 		s.logger.Error("reload failed, the old policy stays", "config", cmp.Or(s.config, "built in"), "err", err)
 		return err
@@ -87,6 +90,8 @@ func startOnly(a, b policy.Settings) []string {
 		{"admin", reflect.DeepEqual(a.Admin, b.Admin)},
 		{"state", a.State == b.State},
 		{"store", reflect.DeepEqual(a.Store, b.Store)},
+		{"wheels.max_size", a.Wheels.MaxSize == b.Wheels.MaxSize},
+		{"kit.name", ownName(a) == ownName(b)},
 		{"upstream", reflect.DeepEqual(a.Upstream, b.Upstream)},
 	} {
 		if !s.same {

@@ -18,6 +18,9 @@ import (
 	"larder/daemon"
 )
 
+// defaultIdle is how long the background larder stays without work.
+const defaultIdle = 10 * time.Minute
+
 type runFlags struct {
 	config, state, json, har string
 	idle                     time.Duration
@@ -55,7 +58,7 @@ streams, signals and the exit code are the command's own.`,
 	fl.StringVar(&f.json, "json", "", "write what was fetched to `file`, as a JSON list")
 	fl.StringVar(&f.har, "har", "", "write what requests and responses said, without bodies and credentials, to `file` as HAR")
 	fl.BoolVar(&f.offline, "offline", false, "fetch nothing for the command: it gets what is stored whatever its age, 504 for the rest")
-	fl.DurationVar(&f.idle, "idle", 10*time.Minute, "how long the background larder stays without work")
+	fl.DurationVar(&f.idle, "idle", defaultIdle, "how long the background larder stays without work")
 	// What follows the command's name belongs to the command.
 	fl.SetInterspersed(false)
 	return cmd
@@ -151,6 +154,9 @@ func (r *startedRun) finish(ctx context.Context, f runFlags) error {
 		printFailures(os.Stderr, r.run.Fetched(ctx))
 	}
 	fmt.Fprintln(os.Stderr, "larder:", summaryLine(sum))
+	if sum.Distrusted > 0 {
+		printDistrust(os.Stderr, r.run.Fetched(ctx))
+	}
 	return errors.Join(err, r.run.Close())
 }
 

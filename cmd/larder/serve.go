@@ -85,10 +85,14 @@ func (s *server) adminHandler(token string) http.Handler {
 				return nil
 			}},
 			s.node.storeCheck(),
+			s.node.ledgerCheck(),
 		},
 		Store:    storeUsage{s.node},
 		StoreAPI: s.node.storeAPI(),
+		Ledger:   s.node.ledgerAPI(),
+		Wheels:   s.node.wheelAPI(),
 		Token:    token,
+		Doctor:   diagnoses{s.node.doctor},
 		Capturer: capturer{s.node},
 		Reloader: s.reload,
 		Gatherer: s.node.registry,
@@ -168,6 +172,7 @@ func (s *server) open(ctx context.Context) error {
 		s.node.upstream.Refuse(s.admin.Addr())
 	}
 	s.reload = admin.NewReload(s.readPolicy, s.node.registry)
+	s.node.sweeper.begin(p)
 	return nil
 }
 

@@ -12,13 +12,14 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"larder/admin"
 	"larder/daemon"
 )
 
-// storeFlags say which larder the store commands speak with.
+// storeFlags say which larder the store commands, and doctor, speak with.
 type storeFlags struct {
 	config, state, admin, token string
 }
@@ -44,11 +45,7 @@ and https, without a path for all of a host, without a query for any.`,
   larder store export --output site.tar && larder store import site.tar`,
 	})
 	var f storeFlags
-	fl := cmd.PersistentFlags()
-	fl.StringVar(&f.config, "config", "", "configuration `file` of the larder (default: the user's or system's, else the built-in one)")
-	fl.StringVar(&f.state, "state", "", "state `folder` of the larder")
-	fl.StringVar(&f.admin, "admin", "", "`address` (host:port) of the larder's admin listener, in place of its state folder")
-	fl.StringVar(&f.token, "token-file", "", "`file` with the token for --admin (default: $LARDER_ADMIN_TOKEN, else that of the state folder)")
+	f.register(cmd.PersistentFlags())
 	cmd.AddCommand(
 		newStoreLs(&f),
 		newStoreStat(&f),
@@ -59,6 +56,13 @@ and https, without a path for all of a host, without a query for any.`,
 		newStoreWarm(&f),
 	)
 	return cmd
+}
+
+func (f *storeFlags) register(fl *pflag.FlagSet) {
+	fl.StringVar(&f.config, "config", "", "configuration `file` of the larder (default: the user's or system's, else the built-in one)")
+	fl.StringVar(&f.state, "state", "", "state `folder` of the larder")
+	fl.StringVar(&f.admin, "admin", "", "`address` (host:port) of the larder's admin listener, in place of its state folder")
+	fl.StringVar(&f.token, "token-file", "", "`file` with the token for --admin (default: $LARDER_ADMIN_TOKEN, else that of the state folder)")
 }
 
 // withStore calls do with a client of the larder that the flags name, and a context

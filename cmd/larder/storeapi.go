@@ -20,7 +20,7 @@ import (
 func (n *node) storeAPI() admin.StoreAPI {
 	a := &storeAPI{
 		node:      n,
-		catalogue: n.cache.Catalogue(n.proxy.RuleFor),
+		catalogue: n.cache.Catalogue(n.proxy.RuleFor).WithContent(n.proxy.RuleForContent),
 		fetcher:   warm.Fetcher{Handler: n.proxy.ServeOwn, Drop: n.dropStored},
 	}
 	return admin.StoreAPI{Objects: a, Scrubber: a, Carrier: a, Warmer: a}
@@ -32,7 +32,7 @@ func (n *node) dropStored(target *url.URL) {
 	if rule == nil {
 		rule = &cache.Rule{}
 	}
-	n.cache.InvalidateUnder(target, rule)
+	n.cache.DropUnder(target, rule)
 }
 
 // storeCheck warns of a broken store. Where requests pass without it, it is no

@@ -10,6 +10,7 @@ import (
 
 	"larder/ca"
 	"larder/certs"
+	"larder/policy"
 )
 
 // trustInterval is how soon a larder learns of what "larder ca" has done in its
@@ -25,6 +26,7 @@ func (n *node) openTrust() error {
 	a, err := ca.Open(ca.Options{
 		Dir:          n.paths.CA(),
 		PermittedDNS: n.permitted(n.policy),
+		WishedDNS:    wishedNames(n.policy.Settings()),
 		Passphrase:   passphrase(n.options.passphraseFile),
 		Signer:       signer,
 		Logger:       n.logger,
@@ -36,6 +38,15 @@ func (n *node) openTrust() error {
 	n.ca = a
 	n.closers = append(n.closers, a)
 	return n.writeTrust()
+}
+
+// wishedNames are those that the authority is to sign for, and does without where the
+// root is elsewhere and has not been asked for them.
+func wishedNames(s policy.Settings) []string {
+	if name := ownName(s); name != "" {
+		return []string{name}
+	}
+	return nil
 }
 
 // passphrase reads the file when it is needed; without one there is none.

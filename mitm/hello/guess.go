@@ -54,6 +54,14 @@ func Tools() []string {
 	return all
 }
 
+// Title names a tool in a sentence.
+func Title(tool string) string {
+	if t := titles()[tool]; t != "" {
+		return t
+	}
+	return "a client"
+}
+
 // titles are the tools with how they are called in a sentence.
 func titles() map[string]string {
 	return map[string]string{
@@ -154,11 +162,15 @@ func (h *Hello) lead() []uint16 {
 	return slices.DeleteFunc(slices.Clone(h.Suites), func(s uint16) bool { return s>>8 == 0x13 })
 }
 
-// ecdheFirst reports whether the suites of TLS 1.3 come last, which Go does, with its
-// certificate timestamps and one point format.
+// ecdheFirst reports whether the suites of TLS 1.3 come last, if there are any, which
+// Go does, with its certificate timestamps and one point format.
 func (h *Hello) ecdheFirst() bool {
 	n := len(h.Suites)
-	return n > 3 && h.Has(extSCT) && h.PointFormats == 1 && h.Suites[0]>>8 == 0xc0 && h.Suites[n-1]>>8 == 0x13
+	if n == 0 || !h.Has(extSCT) || h.PointFormats != 1 {
+		return false
+	}
+	first, last := h.Suites[0]>>8, h.Suites[n-1]>>8
+	return (first == 0xc0 || first == 0xcc) && (last == 0x13 || !slices.Contains(h.Versions, 0x0304))
 }
 
 func starts(list []uint16, with ...uint16) bool {

@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -58,21 +60,29 @@ func (a *Authority) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root.Raw})
 }
 
-// Leaf returns a certificate for a DNS name, the same one each time.
-func (a *Authority) Leaf(name string) (*tls.Certificate, error) {
+// Leaf returns a certificate for a host, or several: DNS names and IP addresses, the
+// latter in brackets or without. It is the same one each time.
+func (a *Authority) Leaf(hosts ...string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	name := strings.Join(hosts, " ")
 	if leaf := a.leaves[name]; leaf != nil {
 		return leaf, nil
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(int64(len(a.leaves)) + 2),
-		Subject:      pkix.Name{CommonName: name},
-		DNSNames:     []string{name},
+		Subject:      pkix.Name{CommonName: hosts[0]},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(24 * time.Hour),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(strings.Trim(host, "[]")); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.root, a.key.Public(), a.key)
 	if err != nil {

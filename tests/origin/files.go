@@ -37,6 +37,15 @@ type Package struct {
 	Version  string
 	Requires []string // names of packages of the same registry, any version
 	Payload  int      // bytes of incompressible ballast inside the archive
+	// Sdist has PyPI offer a source distribution in place of a wheel. It is built
+	// without anything but Python.
+	Sdist bool
+	// Hangs has a source distribution never be built.
+	Hangs bool
+	// Uploaded is when it was, if the index says so; zero: it does not.
+	Uploaded time.Time
+	// Yanked is why it was withdrawn from PyPI; "": it was not.
+	Yanked string
 }
 
 // file is one response of a registry that serves fixed bytes.
@@ -62,7 +71,10 @@ func (f files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	found.serve(w, r)
 }
 
-func (f file) serve(w http.ResponseWriter, r *http.Request) {
+func (f file) serve(w http.ResponseWriter, r *http.Request) { f.serveAt(w, r, published) }
+
+// serveAt serves a file that was last changed at a time.
+func (f file) serveAt(w http.ResponseWriter, r *http.Request, modified time.Time) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 		return
@@ -87,7 +99,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header.Set("ETag", etag)
-	http.ServeContent(w, r, "", published, bytes.NewReader(body))
+	http.ServeContent(w, r, "", modified, bytes.NewReader(body))
 }
 
 // entityTag is a strong validator of these bytes.

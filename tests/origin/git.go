@@ -2,7 +2,10 @@ package origin
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/cgi"
+	"os"
 	"os/exec"
 	"strings"
 )
@@ -10,11 +13,21 @@ import (
 // Git serves the bare repositories below root on one host over smart HTTP, with
 // git's own http-backend.
 func Git(s *Server, host, root string) error {
+	h, err := GitBackend(root)
+	if err != nil {
+		return err
+	}
+	s.Handle(host, h)
+	return nil
+}
+
+// GitBackend is git's own http-backend for the bare repositories below root.
+func GitBackend(root string) (http.Handler, error) {
 	out, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
-		return fmt.Errorf("find git http-backend: %w", err)
+		return nil, fmt.Errorf("find git http-backend: %w", err)
 	}
-	s.Handle(host, &cgi.Handler{
+	return spooled(&cgi.Handler{
 		Path: strings.TrimSpace(string(out)) + "/git-http-backend",
 		Env: []string{
 			"GIT_PROJECT_ROOT=" + root,
@@ -26,6 +39,34 @@ func Git(s *Server, host, root string) error {
 			"GIT_CONFIG_KEY_0=safe.directory",
 			"GIT_CONFIG_VALUE_0=*",
 		},
+	}), nil
+}
+
+// spooled gives a CGI program the length of a chunked body: it knows no other way to
+// find the end.
+func spooled(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength >= 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		f, err := os.CreateTemp("", "body")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		defer os.Remove(f.Name())
+		defer f.Close()
+		n, err := io.Copy(f, r.Body)
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		whole := r.Clone(r.Context())
+		whole.Body, whole.ContentLength, whole.TransferEncoding = f, n, nil
+		next.ServeHTTP(w, whole)
 	})
-	return nil
 }

@@ -20,6 +20,7 @@ const npmCorgi = "application/vnd.npm.install-v1+json"
 func NPM(s *Server, host string, packages ...Package) error {
 	tarballs := make(files)
 	packuments := make(map[string]map[string]any) // name → version → manifest
+	times := make(map[string]map[string]string)
 	for _, p := range packages {
 		manifest := map[string]any{"name": p.Name, "version": p.Version, "main": "index.js"}
 		if len(p.Requires) > 0 {
@@ -50,14 +51,21 @@ func NPM(s *Server, host string, packages ...Package) error {
 			packuments[p.Name] = make(map[string]any)
 		}
 		packuments[p.Name][p.Version] = manifest
+		if !p.Uploaded.IsZero() {
+			if times[p.Name] == nil {
+				times[p.Name] = make(map[string]string)
+			}
+			times[p.Name][p.Version] = p.Uploaded.UTC().Format("2006-01-02T15:04:05.000Z")
+		}
 	}
-	s.Handle(host, npmRegistry{tarballs: tarballs, packuments: packuments})
+	s.Handle(host, npmRegistry{tarballs: tarballs, packuments: packuments, times: times})
 	return nil
 }
 
 type npmRegistry struct {
 	tarballs   files
 	packuments map[string]map[string]any
+	times      map[string]map[string]string // of the full documents
 }
 
 func (n npmRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -88,6 +96,9 @@ func (n npmRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		packument["_id"] = name
 		packument["readme"] = "made for a test"
+		if times := n.times[name]; times != nil {
+			packument["time"] = times
+		}
 	}
 	body, err := json.Marshal(packument)
 	if err != nil {

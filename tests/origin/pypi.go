@@ -23,8 +23,9 @@ type pypiFile struct {
 	Filename     string            `json:"filename"`
 	URL          string            `json:"url"`
 	Hashes       map[string]string `json:"hashes"`
-	CoreMetadata map[string]string `json:"core-metadata"`
-	Yanked       bool              `json:"yanked"`
+	CoreMetadata map[string]string `json:"core-metadata,omitempty"`
+	Yanked       any               `json:"yanked"` // false, or why
+	UploadTime   string            `json:"upload-time,omitempty"`
 }
 
 // PyPI serves the simple index of packages on one host, in JSON and in HTML on
@@ -34,23 +35,37 @@ func PyPI(s *Server, indexHost, filesHost string, packages ...Package) error {
 	artifacts := make(files)
 	projects := make(map[string][]pypiFile)
 	for _, p := range packages {
+		name := wheelStem(p) + "-py3-none-any.whl"
 		wheel, metadata, err := makeWheel(p)
+		if p.Sdist {
+			name, metadata = wheelStem(p)+".tar.gz", nil
+			wheel, err = makeSdist(p)
+		}
 		if err != nil {
 			return fmt.Errorf("make wheel of %s: %w", p.Name, err)
 		}
 		digest := blake2b.Sum256(wheel)
 		hexed := hex.EncodeToString(digest[:])
-		name := wheelStem(p) + "-py3-none-any.whl"
 		path := "/packages/" + hexed[:2] + "/" + hexed[2:4] + "/" + hexed[4:] + "/" + name
 		header := http.Header{"Cache-Control": {"max-age=365000000, immutable, public"}}
 		artifacts[path] = file{body: wheel, kind: "application/octet-stream", header: header}
-		artifacts[path+".metadata"] = file{body: metadata, kind: "application/octet-stream", header: header}
-		projects[p.Name] = append(projects[p.Name], pypiFile{
-			Filename:     name,
-			URL:          "https://" + filesHost + path,
-			Hashes:       map[string]string{"sha256": hexSHA256(wheel)},
-			CoreMetadata: map[string]string{"sha256": hexSHA256(metadata)},
-		})
+		listed := pypiFile{
+			Filename: name,
+			URL:      "https://" + filesHost + path,
+			Hashes:   map[string]string{"sha256": hexSHA256(wheel)},
+			Yanked:   false,
+		}
+		if metadata != nil {
+			artifacts[path+".metadata"] = file{body: metadata, kind: "application/octet-stream", header: header}
+			listed.CoreMetadata = map[string]string{"sha256": hexSHA256(metadata)}
+		}
+		if p.Yanked != "" {
+			listed.Yanked = p.Yanked
+		}
+		if !p.Uploaded.IsZero() {
+			listed.UploadTime = p.Uploaded.UTC().Format("2006-01-02T15:04:05.000000Z")
+		}
+		projects[p.Name] = append(projects[p.Name], listed)
 	}
 	s.Handle(filesHost, artifacts)
 	s.Handle(indexHost, pypiIndex(projects))
@@ -97,8 +112,14 @@ func simplePage(name string, listed []pypiFile) []byte {
 	fmt.Fprintf(&b, "<!DOCTYPE html>\n<html><head><meta name=\"pypi:repository-version\" content=\"1.1\">"+
 		"<title>Links for %s</title></head><body>\n", html.EscapeString(name))
 	for _, f := range listed {
-		fmt.Fprintf(&b, "<a href=\"%s#sha256=%s\" data-core-metadata=\"sha256=%s\">%s</a><br/>\n",
-			html.EscapeString(f.URL), f.Hashes["sha256"], f.CoreMetadata["sha256"], html.EscapeString(f.Filename))
+		fmt.Fprintf(&b, "<a href=\"%s#sha256=%s\"", html.EscapeString(f.URL), f.Hashes["sha256"])
+		if digest := f.CoreMetadata["sha256"]; digest != "" {
+			fmt.Fprintf(&b, " data-core-metadata=\"sha256=%s\"", digest)
+		}
+		if reason, ok := f.Yanked.(string); ok {
+			fmt.Fprintf(&b, " data-yanked=\"%s\"", html.EscapeString(reason))
+		}
+		fmt.Fprintf(&b, ">%s</a><br/>\n", html.EscapeString(f.Filename))
 	}
 	b.WriteString("</body></html>\n")
 	return []byte(b.String())
@@ -131,6 +152,39 @@ func makeWheel(p Package) (wheel, metadata []byte, err error) {
 	wheel, err = zipped(append(members, member{info + "RECORD", []byte(record.String())}))
 	return wheel, metadata, err
 }
+
+// makeSdist makes a source distribution that builds itself (PEP 517): what builds it is
+// in it, so that nothing has to be fetched for it.
+func makeSdist(p Package) ([]byte, error) {
+	module := strings.ReplaceAll(p.Name, "-", "_")
+	stem := wheelStem(p)
+	hang := ""
+	if p.Hangs {
+		hang = "import subprocess; subprocess.run(['sleep', '600'])"
+	}
+	return tarGz([]member{
+		{stem + "/PKG-INFO", fmt.Appendf(nil, "Metadata-Version: 2.1\nName: %s\nVersion: %s\n", p.Name, p.Version)},
+		{stem + "/pyproject.toml", []byte("[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n")},
+		{stem + "/backend.py", fmt.Appendf(nil, backend, module, p.Name, p.Version, hang)},
+	})
+}
+
+// backend writes the wheel of one module.
+const backend = `import os, zipfile
+module, name, version = %q, %q, %q
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    %s
+    stem = module + "-" + version
+    file = stem + "-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, file), "w") as z:
+        def put(path, text):
+            z.writestr(zipfile.ZipInfo(path, (2025, 3, 14, 0, 0, 0)), text)
+        put(module + "/__init__.py", "built = True\n")
+        put(stem + ".dist-info/METADATA", "Metadata-Version: 2.1\nName: " + name + "\nVersion: " + version + "\nRequires-Python: >=3.6\n")
+        put(stem + ".dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        put(stem + ".dist-info/RECORD", "")
+    return file
+`
 
 func hexSHA256(body []byte) string {
 	sum := sha256.Sum256(body)

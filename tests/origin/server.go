@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -51,6 +52,7 @@ type Server struct {
 	mu        sync.Mutex // guards what follows
 	hosts     map[string]http.Handler
 	exchanges []*Exchange
+	tamper    func(Exchange) bool
 	servers   []*http.Server // none while down
 	serving   sync.WaitGroup
 }
@@ -87,6 +89,32 @@ func (s *Server) Handle(host string, h http.Handler) {
 	s.hosts[host] = h
 }
 
+// Hosts are those that are handled, sorted.
+func (s *Server) Hosts() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.hosts))
+}
+
+// Silent returns a server that has nothing but 404 and logs nothing.
+func Silent() *http.Server {
+	return &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
+}
+
+// addresses are the hosts that are IP addresses, which clients name in no handshake.
+func (s *Server) addresses() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []string
+	for host := range s.hosts {
+		if net.ParseIP(strings.Trim(host, "[]")) != nil {
+			list = append(list, host)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // Up listens on the same ports as before; it does nothing for a server that is
 // up already.
 func (s *Server) Up() error {
@@ -110,10 +138,13 @@ func (s *Server) Up() error {
 	forTLS := s.newServer()
 	forTLS.TLSConfig = &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if hello.ServerName == "" {
-				return nil, errors.New("client names no server")
+			if hello.ServerName != "" {
+				return s.Authority.Leaf(hello.ServerName)
 			}
-			return s.Authority.Leaf(hello.ServerName)
+			if addresses := s.addresses(); len(addresses) > 0 {
+				return s.Authority.Leaf(addresses...)
+			}
+			return nil, errors.New("client names no server")
 		},
 	}
 	forPlain := s.newServer()
@@ -193,13 +224,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		Header: r.Header.Clone(),
 	}
 	s.mu.Lock()
-	handler := s.hosts[host]
+	handler, tamper := s.hosts[host], s.tamper
 	s.exchanges = append(s.exchanges, e)
 	s.mu.Unlock()
 	if handler == nil {
 		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "no origin of this test answers for "+host, http.StatusMisdirectedRequest)
 		})
+	}
+	if tamper != nil && tamper(*e) {
+		w = tampering{w}
 	}
 	handler.ServeHTTP(&recorder{ResponseWriter: w, server: s, exchange: e}, r)
 	s.mu.Lock()

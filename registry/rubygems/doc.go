@@ -1,0 +1,3 @@
+// Package rubygems reads the compact index of gems
+// (https://guides.rubygems.org/rubygems-org-compact-index-api/).
+package rubygems
