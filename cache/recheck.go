@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxProof bounds how much is read of an answer to see whether it is a yes.
@@ -43,12 +44,26 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 	if x.rule.Access == AccessSigned && x.r.Method == http.MethodHead {
 		return false, x.forward("request", "recheck") // it may be signed for, or not
 	}
+	known := x.verifiedLately(claim)
+	if known {
+		if why := x.c.circuits.spared(x.r.URL, x.c.now()); why != "" {
+			return x.admittedUnasked(claim, why)
+		}
+	}
 	q, err := x.c.ask(x, claim, s)
 	if err != nil {
 		return false, err
 	}
+	var patience <-chan time.Time // nil for who has nothing else
+	if known {
+		t := time.NewTimer(x.c.budget)
+		defer t.Stop()
+		patience = t.C
+	}
 	select {
 	case <-q.done:
+	case <-patience:
+		return x.admittedUnasked(claim, "upstream-slow")
 	case <-x.r.Context().Done():
 		return false, x.r.Context().Err()
 	}

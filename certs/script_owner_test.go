@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,6 +117,15 @@ func TestFilesAreNotPutWhereOthersWrite(t *testing.T) {
 				if said := m.run(1, args...); !strings.Contains(said, "chmod go-w "+dir) {
 					t.Errorf("mode %o: %s", mode, said)
 				}
+			}
+			if os.Getuid() != 0 {
+				return
+			}
+			if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, 65534, 65534)); err != nil {
+				t.Fatal(err)
+			}
+			if said := m.run(1, args...); !strings.Contains(said, "a folder of yours") {
+				t.Errorf("a folder of somebody else's: %s", said)
 			}
 		})
 	}

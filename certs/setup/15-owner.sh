@@ -16,9 +16,9 @@ mine() {
     done
 }
 
-# loose FOLDER: whether others than its owner may write in it.
-loose() {
-    # shellcheck disable=SC2012 # the mode, which stat says in as many ways as there are
-    case $(ls -ldL "$1" | cut -c1-10) in ?????w???? | ????????w?) return 0 ;; esac
-    return 1
+# private FOLDER: whether nobody but who runs this can write in it.
+private() {
+    mode=$(stat -Lc '%A %u' "$1") || return 1
+    case " $(id -u) ${SUDO_UID:-$(id -u)} " in *" ${mode#* } "*) ;; *) return 1 ;; esac
+    case $mode in ?????w* | ????????w*) return 1 ;; esac
 }

@@ -16,7 +16,7 @@ only_files() {
         return
     fi
     mkdir -p "$TRUST"
-    ! loose "$TRUST" || die "others can write in $TRUST, and would say whom you trust" "chmod go-w $TRUST"
+    private "$TRUST" || die "others can write in $TRUST, and would say whom you trust" "chmod go-w $TRUST, or name a folder of yours"
     cat "$WORK/ca.pem" >"$WORK/new"
     place "$TRUST/ca.pem"
     bundle=$(bundles | head -n 1)
