@@ -91,14 +91,6 @@ func (h *ledgerHandler) events(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, notNil(entries))
 }
 
-// notNil has no entries written as an empty list.
-func notNil(entries []LedgerEntry) []LedgerEntry {
-	if entries == nil {
-		return []LedgerEntry{}
-	}
-	return entries
-}
-
 func (h *ledgerHandler) entries(w http.ResponseWriter, r *http.Request) {
 	raw := r.URL.Query().Get("url")
 	if _, err := absoluteURL(raw); err != nil {
