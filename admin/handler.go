@@ -66,6 +66,8 @@ type Options struct {
 	// change and poison what is stored. "": none, for a listener that only its owner
 	// reaches, such as a Unix socket in a private folder.
 	Token string
+	// Ledger behind /api/v1/ledger, which asks for the token too; nil: 404.
+	Ledger Ledger
 	// Doctor behind /api/v1/doctor, which asks for the token too: it says who fetches
 	// from where. nil: 404.
 	Doctor Doctor
@@ -117,6 +119,7 @@ func New(o Options) http.Handler {
 		mux.Handle("GET /api/v1/har", withToken(o.Token, http.HandlerFunc(h.capture)))
 	}
 	(&storeHandler{api: o.StoreAPI}).routes(mux, o.Token)
+	(&ledgerHandler{o.Ledger}).routes(mux, o.Token)
 	(&wheelHandler{api: o.Wheels}).routes(mux, o.Token)
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return &root{

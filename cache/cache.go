@@ -16,6 +16,7 @@ import (
 
 	"larder/cache/digests"
 	"larder/cache/store"
+	"larder/ledger"
 )
 
 const (
@@ -52,6 +53,9 @@ type Options struct {
 	// Digests keeps what indexes have said of other files; it must outlive the Cache.
 	// nil: nothing is learnt from indexes.
 	Digests *digests.Table
+	// Ledger has the digests under which URLs were first seen; it must outlive the Cache.
+	// nil: nothing is held to it.
+	Ledger *ledger.Ledger
 	// IdleTimeout is how long upstream may send nothing, before the response header
 	// and between bytes of the body; 0: one minute.
 	IdleTimeout time.Duration
@@ -91,6 +95,7 @@ type Cache struct {
 	bindings  bindings
 	learning  learning
 	rereading rereading
+	ledger    *ledger.Ledger
 	parts     parts
 	circuits  circuits
 	oversize  oversize
@@ -123,6 +128,7 @@ func New(o Options) (*Cache, error) {
 	c.bindings.init()
 	c.learning.init(o.Digests)
 	c.rereading.init()
+	c.ledger = o.Ledger
 	c.verdicts.init()
 	c.store = newStorage(o.Store, o.OpenStore, cmp.Or(o.StoreError, errAway), c.log, c.metrics)
 	c.store.pace(o.storeDelay, o.storeCheck)

@@ -314,6 +314,9 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 		i.done.Present++
 		return nil, nil
 	}
+	if why := i.verify(u, rule, rec, asked, set, request); why != nil {
+		return why, nil
+	}
 	key, err := i.cache.storageKey(primary, rule, set, request)
 	if err != nil {
 		return nil, err
@@ -323,6 +326,40 @@ func (i *importer) response(r *archive.Response) (why, err error) {
 	}
 	i.done.Responses++
 	return nil, nil
+}
+
+// verify holds a response to what is known here of its digest, as if upstream had sent it,
+// and notes in rec what it was found to have.
+func (i *importer) verify(u *url.URL, rule *Rule, rec *record, asked askedFor, set []string, request http.Header) error {
+	c, sum := i.cache, i.body.Sum()
+	log := c.log.With("url", logURL(u), "rule", rule.Name)
+	if rec.status != http.StatusOK || asked.content != nil {
+		return nil
+	}
+	claims := append(rule.claims(u, rec.header), c.learnt(u, rule)...)
+	entry := c.ledgered(rule, u, rec.status, set, request, rec.header)
+	check := rule.newCheck(claims, rec.header, entry != nil)
+	if check == nil {
+		return nil
+	}
+	defer check.Close()
+	if !check.Idle() {
+		if _, err := io.Copy(check, io.NewSectionReader(i.body, 0, i.size)); err != nil {
+			return fmt.Errorf("read its body again: %w", err)
+		}
+	}
+	r := check.Finish(sum, i.body)
+	if rule.Verify != VerifyOff {
+		found := c.settle(r, rule, u, log)
+		switch {
+		case found.err != nil:
+			return found.err
+		case found.unstored != "":
+			return fmt.Errorf("rule %s does not store it: %s", rule.Name, found.unstored)
+		}
+		rec.verified = found.verified
+	}
+	return c.enter(entry, r.Content, r.ContentOK, sum, i.size, log)
 }
 
 // importedRecord is the record of a response, with what selects it: a set of fields,

@@ -99,6 +99,7 @@ type fill struct {
 	check    *integrity.Check  // what the body is held to; nil: nothing
 	withheld int64             // of the end of the body, until it is verified
 	verified []integrity.Claim // what it was found to have
+	ledgered *ledgered         // what the ledger calls it; nil: nothing
 	epoch    uint64            // of the table of digests, when it was asked
 	lesson   *lesson           // reads the body as an index; nil: nobody does
 	taught   bool              // what the body says as an index is known

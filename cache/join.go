@@ -215,7 +215,8 @@ func (c *Cache) joinParts(s *partSet, log *slog.Logger) (bool, error) {
 		return false, err
 	}
 	rule, header := s.whole.rule, s.whole.rec.header
-	check := rule.newCheck(rule.claims(target, header), header)
+	entry := c.ledgered(rule, target, s.whole.rec.status, s.whole.set, s.whole.sent, header)
+	check := rule.newCheck(append(rule.claims(target, header), c.learnt(target, rule)...), header, entry != nil)
 	defer check.Close()
 	if err := c.copyParts(w, check, s); err != nil {
 		return false, err
@@ -225,11 +226,17 @@ func (c *Cache) joinParts(s *partSet, log *slog.Logger) (bool, error) {
 	}
 	rec := *s.whole.rec
 	if check != nil {
-		found := c.settle(check.Finish(w.Sum(), w), rule, target, log)
-		if found.err != nil || found.unstored != "" {
-			return false, found.err
+		r := check.Finish(w.Sum(), w)
+		if rule.Verify != VerifyOff {
+			found := c.settle(r, rule, target, log)
+			if found.err != nil || found.unstored != "" {
+				return false, found.err
+			}
+			rec.verified = found.verified
 		}
-		rec.verified = found.verified
+		if err := c.enter(entry, r.Content, r.ContentOK, w.Sum(), w.Size(), log); err != nil {
+			return false, err
+		}
 	}
 	return c.commitJoined(w, &rec, s)
 }

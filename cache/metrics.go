@@ -11,6 +11,7 @@ type metrics struct {
 	received      prometheus.Counter
 	fills         *prometheus.CounterVec
 	digests       *prometheus.CounterVec
+	ledger        *prometheus.CounterVec
 	learnt        prometheus.Counter
 	notVouched    prometheus.Counter
 	unreadable    prometheus.Counter
@@ -57,6 +58,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "larder_cache_digests_total",
 			Help: "Digests that bodies were held to, by source (url, index, header, client; none where there was no digest) and result: verified, mismatch (refused), contradicted (by a more trusted source), outdated (an index of what may change), unknown.",
 		}, []string{"source", "result"}),
+		ledger: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "larder_cache_ledger_total",
+			Help: "Bodies held to the ledger, by result: first (written down), same, refused and warned (another digest than the first), left-out (the ledger is full), failed.",
+		}, []string{"result"}),
 		learnt: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "larder_cache_digests_learnt_total",
 			Help: "Digests of other files that were read in indexes, known ones included.",
@@ -124,7 +129,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		fromStore: m.sent.WithLabelValues("store"), fromUpstream: m.sent.WithLabelValues("upstream"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.learnt, m.notVouched, m.unreadable, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
+		reg.MustRegister(m.requests, m.sent, m.received, m.fills, m.digests, m.ledger, m.learnt, m.notVouched, m.unreadable, m.resumed, m.joined, m.offline, m.storeUp, m.withoutStore, m.storeFailures,
 			m.circuitsOpened, m.spared, m.rechecks, m.redirects, m.bound, m.answers)
 	}
 	return m

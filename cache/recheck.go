@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxProof bounds how much is read of an answer to see whether it is a yes.
@@ -43,12 +44,26 @@ func (x *exchange) admitted(s *selected) (ok bool, err error) {
 	if x.rule.Access == AccessSigned && x.r.Method == http.MethodHead {
 		return false, x.forward("request", "recheck") // it may be signed for, or not
 	}
+	known := x.verifiedLately(claim)
+	if known {
+		if why := x.c.circuits.spared(x.r.URL, x.c.now()); why != "" {
+			return x.admittedUnasked(claim, why)
+		}
+	}
 	q, err := x.c.ask(x, claim, s)
 	if err != nil {
 		return false, err
 	}
+	var patience <-chan time.Time // nil for who has nothing else
+	if known {
+		t := time.NewTimer(x.c.budget)
+		defer t.Stop()
+		patience = t.C
+	}
 	select {
 	case <-q.done:
+	case <-patience:
+		return x.admittedUnasked(claim, "upstream-slow")
 	case <-x.r.Context().Done():
 		return false, x.r.Context().Err()
 	}
@@ -171,9 +186,10 @@ func (x *exchange) relayStatus(q *question) error {
 // wait for the answer already. s is what is stored of it, or nil.
 func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 	v := &c.verdicts
+	target := v.target(claim)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if q := v.questions[claim.target]; q != nil {
+	if q := v.questions[target]; q != nil {
 		return q, nil
 	}
 	q := &question{done: make(chan struct{})}
@@ -190,7 +206,7 @@ func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 		defer stop()
 		defer func() {
 			v.mu.Lock()
-			delete(v.questions, claim.target)
+			delete(v.questions, target)
 			v.mu.Unlock()
 			close(q.done)
 		}()
@@ -217,7 +233,7 @@ func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 		cancel()
 		return nil, errClosed
 	}
-	v.questions[claim.target] = q
+	v.questions[target] = q
 	return q, nil
 }
 

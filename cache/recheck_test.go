@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"larder/cache/store"
 )
 
 // guarded is an origin whose paths /REPOSITORY/NAME are for the bearers of that
@@ -194,6 +196,37 @@ func TestRecheckWhileUpstreamFails(t *testing.T) {
 			w.get("/a/1", bearer, "Bearer a.1").want(t, status, nil, "larder; fwd=request; detail=recheck")
 		})
 	}
+}
+
+// TestRecheckIsSparedWhenUpstreamAsksToBeLeftAlone, and does not wait long for one that
+// is slow, where the client is known.
+func TestRecheckOfAThrottlingOrSlowUpstream(t *testing.T) {
+	g := &guarded{}
+	rule := rechecking()
+	rule.StaleIfError = time.Hour
+	slow := make(chan struct{})
+	var stuck atomic.Bool
+	w := newWorldWith(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+		if stuck.Load() {
+			<-slow
+		}
+		g.ServeHTTP(rw, r)
+	}, Options{StaleBudget: 50 * time.Millisecond}, store.Options{})
+	t.Cleanup(func() { close(slow) })
+	body := []byte("of /a/1")
+	w.get("/a/1", bearer, "Bearer a.1")
+	w.clock.advance(defaultRecheckTTL)
+	g.down.Store(429) // Retry-After: 7
+	w.get("/a/1", bearer, "Bearer a.1").want(t, 200, body, "larder; hit; detail=stale-if-error")
+	asked := w.all.Load()
+	w.get("/a/1", bearer, "Bearer a.1").want(t, 200, body, "larder; hit; detail=throttled")
+	if n := w.all.Load() - asked; n != 0 {
+		t.Errorf("it was asked %d times all the same", n)
+	}
+	w.clock.advance(8 * time.Second)
+	g.down.Store(0)
+	stuck.Store(true)
+	w.get("/a/1", bearer, "Bearer a.1").want(t, 200, body, "larder; hit; detail=upstream-slow")
 }
 
 func TestRecheckWhileUpstreamCannotBeReached(t *testing.T) {

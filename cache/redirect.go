@@ -47,6 +47,7 @@ func (c *Cache) follow(rule *Rule, req *http.Request, resp *http.Response) (*htt
 		return resp, true, nil
 	}
 	vouched, elsewhere, asked := true, false, req.URL
+	said := http.Header{}
 	for range maxHops {
 		to := locationOf(req.URL, resp.StatusCode, resp.Header)
 		if to == nil {
@@ -59,8 +60,8 @@ func (c *Cache) follow(rule *Rule, req *http.Request, resp *http.Response) (*htt
 		}
 		vouched = vouched && leadsToContent(rule, asked, to)
 		elsewhere = elsewhere || !sameOrigin(req.URL, to)
-		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // however it ends, it is not wanted
-		resp.Body.Close()
+		noteRegistry(said, resp.Header)
+		c.drain(resp.Body)
 		req = hop(rule, req, to, elsewhere)
 		c.metrics.redirects.WithLabelValues("followed").Inc()
 		var err error
@@ -68,7 +69,32 @@ func (c *Cache) follow(rule *Rule, req *http.Request, resp *http.Response) (*htt
 			return nil, false, err
 		}
 	}
+	if len(said) > 0 && !redirects(resp.StatusCode) {
+		noteRegistry(resp.Header, said)
+	}
 	return resp, vouched, nil
+}
+
+// noteRegistry adds to h what another response of the way says of the content as
+// registries do, unless h says it itself: their storage does not.
+func noteRegistry(h, other http.Header) {
+	for _, name := range []string{"Docker-Content-Digest", "Docker-Distribution-Api-Version"} {
+		if v := other[name]; len(v) > 0 && len(h[name]) == 0 {
+			h[name] = v
+		}
+	}
+}
+
+// drain reads the body of a redirect, so that its connection can be used again, for as
+// long as the request lasts that it answers. Nobody waits for it but Close.
+func (c *Cache) drain(body io.ReadCloser) {
+	read := c.start(func() {
+		_, _ = io.CopyN(io.Discard, body, maxDrain) // however it ends, it is not wanted
+		body.Close()
+	})
+	if !read {
+		body.Close()
+	}
 }
 
 // refusedHop says why a redirect is not followed, "" if it may be.

@@ -71,16 +71,25 @@ func byDigest(t *testing.T, pattern string) []integrity.PathPattern {
 func TestRedirectsAreFollowedToOtherOriginsWithoutCredentials(t *testing.T) {
 	b := newBystander(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Etag", `"x"`)
+		w.Header().Set("Docker-Distribution-Api-Version", "storage/1")
 		_, _ = io.WriteString(w, "the layer")
 	})
 	rule := &Rule{Mode: Immutable, FollowRedirects: true, Access: AccessPublic, OwnFields: []string{"X-Team"}}
 	w := newWorld(t, rule, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Docker-Content-Digest", "sha256:"+digest([]byte("the layer")))
+		rw.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+		rw.Header().Set("X-Other", "of the redirect")
 		http.Redirect(rw, r, b.URL+"/blob?sig=a&se=2030-01-01#part", http.StatusTemporaryRedirect)
 	})
 	secret := []string{"Authorization", "Bearer t", "Cookie", "a=b", "Private-Token", "p", "Referer", "https://a.test/", "X-Team", "k"}
 	rule.Vary = []string{"X-Team"}
 	w.get("/v2/a", secret...).want(t, 200, []byte("the layer"), "larder; fwd=uri-miss; stored")
-	w.get("/v2/a", secret...).want(t, 200, []byte("the layer"), "larder; hit")
+	hit := w.get("/v2/a", secret...)
+	hit.want(t, 200, []byte("the layer"), "larder; hit")
+	// What only the registry says of the content is kept with it.
+	if h := hit.Header; h.Get("Docker-Content-Digest") != "sha256:"+digest([]byte("the layer")) || h.Get("Docker-Distribution-Api-Version") != "storage/1" || h.Get("X-Other") != "" {
+		t.Errorf("header %v", h)
+	}
 	seen := b.requests()
 	if len(seen) != 1 || seen[0].Host != strings.TrimPrefix(b.URL, "https://") || seen[0].URL.RawQuery != "sig=a&se=2030-01-01" {
 		t.Fatalf("the bystander saw %v", seen)

@@ -33,6 +33,10 @@ type MismatchError struct {
 
 // Error names both digests.
 func (e *MismatchError) Error() string {
+	if e.Source == integrity.FromLedger {
+		return fmt.Sprintf("the body is not what was first seen under this URL: that had %s, this has %s; "+
+			"if it is meant to be another one now: larder ledger accept '%s'", e.Want, e.Got, e.URL)
+	}
 	return fmt.Sprintf("the body is not what the %s says it is: want %s, got %s", e.Source, e.Want, e.Got)
 }
 
@@ -83,15 +87,19 @@ func proves(c integrity.Claim) bool {
 }
 
 // newCheck begins to check a body with that header, nil where a rule holds it to nothing.
-func (r *Rule) newCheck(claims []integrity.Claim, h http.Header) *integrity.Check {
+// With content the digest of its content is made in any case.
+func (r *Rule) newCheck(claims []integrity.Claim, h http.Header, content bool) *integrity.Check {
 	if r.Verify == VerifyOff {
-		return nil
+		claims = nil
+		if !content {
+			return nil
+		}
 	}
 	coding, ok := integrity.Coding(h["Content-Encoding"])
 	if !ok {
 		coding = "several"
 	}
-	return integrity.NewCheck(claims, coding, false)
+	return integrity.NewCheck(claims, coding, content)
 }
 
 // finding is what checking a body has led to.
@@ -174,11 +182,15 @@ func (f *fill) claims(h http.Header) []integrity.Claim {
 func (f *fill) expect(resp *http.Response, claims []integrity.Claim) {
 	f.check.Close()
 	f.check, f.withheld = nil, 0
+	f.ledgered = nil
+	if f.content == nil {
+		f.ledgered = f.c.ledgered(f.rule, f.sent.URL, resp.StatusCode, f.set, f.sent.Header, resp.Header)
+	}
 	if resp.StatusCode == http.StatusOK {
-		f.check = f.rule.newCheck(claims, resp.Header)
+		f.check = f.rule.newCheck(claims, resp.Header, f.ledgered != nil)
 	}
 	switch {
-	case f.check != nil && len(f.check.Claims()) > 0:
+	case f.check != nil && len(f.check.Claims()) > 0, f.ledgered != nil && f.ledgered.known:
 		f.withheld = heldBack
 	case f.checker != nil:
 		f.withheld = heldEnd
@@ -200,10 +212,17 @@ func (f *fill) verify() error {
 	if f.spool.lostTo() == nil {
 		body = f.spool.w
 	}
-	found := f.c.settle(f.check.Finish(f.sum, body), f.rule, f.sent.URL, f.log)
-	f.verified, f.kept = found.verified, found.unstored == ""
-	if found.err != nil {
-		return found.err
+	r := f.check.Finish(f.sum, body)
+	if f.rule.Verify != VerifyOff {
+		found := f.c.settle(r, f.rule, f.sent.URL, f.log)
+		f.verified, f.kept = found.verified, found.unstored == ""
+		if found.err != nil {
+			return found.err
+		}
+		if err := f.late(); err != nil || !f.kept {
+			return err
+		}
 	}
-	return f.late()
+	size, _ := f.spool.progress()
+	return f.c.enter(f.ledgered, r.Content, r.ContentOK, f.sum, size, f.log)
 }

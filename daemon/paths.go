@@ -27,6 +27,9 @@ func (p Paths) Trust() string { return filepath.Join(p.State, "trust") }
 // Integrity is the folder of what larder knows of the digests of files, 0700.
 func (p Paths) Integrity() string { return filepath.Join(p.State, "integrity") }
 
+// Ledger is the folder of the digests under which URLs were first seen, 0700.
+func (p Paths) Ledger() string { return filepath.Join(p.State, "ledger") }
+
 // Run is the folder of the socket, the locks and the log, 0700.
 func (p Paths) Run() string { return filepath.Join(p.State, "run") }
 
@@ -102,6 +105,7 @@ func (p Paths) Create() error {
 		{p.CA(), 0o700},
 		{p.Trust(), 0o755},
 		{p.Integrity(), 0o700},
+		{p.Ledger(), 0o700},
 		{p.Store, 0o700},
 	} {
 		if err := makeFolder(d.path, d.mode); err != nil {

@@ -99,7 +99,9 @@ func (s *Server) serveEntrance(l *listener, e *Entrance) error {
 }
 
 // awaitBeginning waits, when a listener is closed, for the connections that are on
-// their way to net/http. Who has said nothing yet is not waited for.
+// their way to net/http. Who has not begun its first request is not waited for; a
+// PROXY header or TLS of the proxy's own that is still to come is, for as long as it may
+// take.
 func (s *Server) awaitBeginning(beginning *sync.WaitGroup, l *listener) {
 	done := make(chan struct{})
 	go func() { // ends when beginning does

@@ -4,11 +4,14 @@ package mitm
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,6 +276,35 @@ func TestExtendedConnectIsNotCounted(t *testing.T) {
 	}
 	if res, body := get(t, w.client(true), "https://a.test/page"); res.StatusCode != http.StatusBadRequest {
 		t.Errorf("beside them: %s %q", res.Status, body)
+	}
+}
+
+// TestExtendedConnectIsAnUpgradeWhereHTTP2KnowsNone, and the origin is asked once
+// whether it does.
+func TestExtendedConnectIsAnUpgradeWhereHTTP2KnowsNone(t *testing.T) {
+	roots := newAuthorityKey(t, "origins")
+	seen := make(chan *http.Request, 2)
+	var asked atomic.Int64
+	s := httptest.NewUnstartedServer(echo1(seen))
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{roots.leaf(t, nil, "a.test")}, NextProtos: []string{"h2", "http/1.1"}}
+	s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
+		"h2": func(_ *http.Server, c *tls.Conn, _ http.Handler) {
+			asked.Add(1)
+			_ = http2.NewFramer(c, c).WriteSettings() // without ENABLE_CONNECT_PROTOCOL
+			_, _ = io.Copy(io.Discard, c)
+		},
+	}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	w := newWorld(t, passEverything, map[string]string{"a.test:443": s.Listener.Addr().String()}, roots)
+	for range 2 {
+		s := w.bootstrap("https://a.test/chat", "websocket")
+		if r := <-seen; s.StatusCode != http.StatusOK || r.Method != http.MethodGet || r.ProtoMajor != 1 {
+			t.Errorf("got %s by %s over %s", s.Status, r.Method, r.Proto)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked over HTTP/2 %d times", n)
 	}
 }
 

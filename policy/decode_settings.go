@@ -39,6 +39,7 @@ func (d *decoder) config(n *yaml.Node, presetNames []string) configFile {
 		{"state", func(v *yaml.Node) { d.path(v, "", "state", &s.State) }},
 		{"limits", func(v *yaml.Node) { d.limits(v, &s.Limits) }},
 		{"store", func(v *yaml.Node) { d.store(v, &s.Store) }},
+		{"ledger", func(v *yaml.Node) { d.ledger(v, &s.Ledger) }},
 		{"upstream", func(v *yaml.Node) { d.upstream(v, &s.Upstream) }},
 		{"no_proxy", func(v *yaml.Node) { s.NoProxy = d.texts(v, "", "no_proxy", checkNoProxy) }},
 		{"kit", func(v *yaml.Node) { d.kit(v, &s.Kit) }},
@@ -126,6 +127,18 @@ func (d *decoder) wheels(n *yaml.Node, w *Wheels) {
 	d.mapping(n, "wheels", "wheels", []field{
 		{"overlay", func(v *yaml.Node) { d.boolean(v, "wheels", "overlay", &w.Overlay) }},
 		{"max_size", func(v *yaml.Node) { d.size(v, "wheels", "max_size", &w.MaxSize) }},
+	})
+}
+
+func (d *decoder) ledger(n *yaml.Node, l *LedgerBounds) {
+	d.mapping(n, "ledger", "ledger", []field{
+		{"max_size", func(v *yaml.Node) {
+			before := len(d.problems)
+			d.size(v, "ledger", "max_size", &l.MaxSize)
+			if len(d.problems) == before && l.MaxSize < 1<<20 {
+				d.problem(v, "ledger", "to have none, write ledger: off in the rules", "max_size: %s is too little to be of use, the least is 1MiB", v.Value)
+			}
+		}},
 	})
 }
 

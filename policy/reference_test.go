@@ -67,7 +67,7 @@ func TestAnnotatedExamplesAreValid(t *testing.T) {
 func decoderKeys(t *testing.T) map[string][]string {
 	t.Helper()
 	const odd = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: 1"
-	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nlimits: {"+odd+"}\nkit: {"+odd+"}\ncuration: [{"+odd+", name: c}]\nwheels: {"+odd+"}\nstore: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\nlisteners: [{"+odd+"}]\n"+
+	_, err := Parse("f.yaml", []byte(odd+"\nadmin: {"+odd+"}\nlimits: {"+odd+"}\nkit: {"+odd+"}\ncuration: [{"+odd+", name: c}]\nwheels: {"+odd+"}\nstore: {"+odd+"}\nledger: {"+odd+"}\nupstream: {"+odd+", parents: [{"+odd+"}], hosts: [{"+odd+"}], dns: {"+odd+"}}\nauth: {"+odd+"}\nlisteners: [{"+odd+"}]\n"+
 		"rules: [{"+odd+", name: r, request: {"+odd+"}}]\n"))
 	problems, ok := errors.AsType[*Errors](err)
 	if !ok {
@@ -93,6 +93,7 @@ func TestEveryKeyIsADocumentedField(t *testing.T) {
 		"wheels":             reflect.TypeFor[Wheels](),
 		`curation "c"`:       reflect.TypeFor[Curation](),
 		"store":              reflect.TypeFor[Store](),
+		"ledger":             reflect.TypeFor[LedgerBounds](),
 		"upstream":           reflect.TypeFor[Upstream](),
 		"auth":               reflect.TypeFor[Auth](),
 		"listeners":          reflect.TypeFor[Listener](),

@@ -29,6 +29,8 @@ type Settings struct {
 	Limits Limits `yaml:"limits"`
 	// Store bounds what is kept.
 	Store Store `yaml:"store"`
+	// Ledger bounds what is written down for good.
+	Ledger LedgerBounds `yaml:"ledger"`
 	// Upstream says how and where larder dials.
 	Upstream Upstream `yaml:"upstream"`
 	// NoProxy lists what clients shall reach without larder, for the
@@ -130,6 +132,14 @@ type Store struct {
 	OnFailure OnFailure `yaml:"on_failure"`
 }
 
+// LedgerBounds bounds the record of the digests under which URLs were first seen.
+type LedgerBounds struct {
+	// MaxSize is the most that it may take on disk, in bytes; in the file a size such as
+	// 2GiB, some 14 million URLs. What it has it keeps; new URLs beyond are not written
+	// down. Absent: 2GiB.
+	MaxSize int64 `yaml:"max_size"`
+}
+
 // OnFailure says what larder does without a store that works.
 type OnFailure uint8
 
@@ -200,6 +210,7 @@ func defaultSettings() Settings {
 		Listen:   ":3128",
 		Admin:    Admin{Listen: "127.0.0.1:3129"},
 		Store:    Store{MaxSize: 20 << 30},
+		Ledger:   LedgerBounds{MaxSize: 2 << 30},
 		Upstream: defaultUpstream(),
 		Kit:      Kit{Enabled: true, Name: "larder.internal"},
 		Default:  Tunnel,

@@ -351,7 +351,7 @@ func TestStateIsPrivate(t *testing.T) {
 	in := newInstance(t, startOrigins(t), "")
 	in.serve(t)
 	for path, want := range map[string]os.FileMode{
-		".": 0o755, "ca": 0o700, "store": 0o700, "integrity": 0o700, "integrity/digests": 0o600, "run": 0o700, "trust": 0o755,
+		".": 0o755, "ca": 0o700, "store": 0o700, "integrity": 0o700, "integrity/digests": 0o600, "ledger": 0o700, "ledger/key": 0o600, "run": 0o700, "trust": 0o755,
 		"ca/root.key": 0o600, "ca/issuing.key": 0o600, "trust/bundle.pem": 0o644,
 	} {
 		info, err := os.Stat(filepath.Join(in.state, path))

@@ -41,7 +41,7 @@ func NewCheck(claims []Claim, coding string, content bool) *Check {
 	}
 	switch {
 	case coding == "":
-	case !decodes(coding):
+	case !Decodes(coding):
 		c.opaque = true
 	case content:
 		within[SHA256] = true

@@ -14,9 +14,11 @@ const (
 	FromIndex  Source = 2
 	FromHeader Source = 3
 	FromClient Source = 4
+	// FromLedger is what was first seen under a URL. It is no claim: see package ledger.
+	FromLedger Source = 5
 )
 
-// String returns url, index, header or client.
+// String returns url, index, header, client or ledger.
 func (s Source) String() string {
 	switch s {
 	case FromURL:
@@ -27,6 +29,8 @@ func (s Source) String() string {
 		return "header"
 	case FromClient:
 		return "client"
+	case FromLedger:
+		return "ledger"
 	}
 	return "invalid"
 }

@@ -57,8 +57,8 @@ func Decode(coding string, body io.Reader) (io.Reader, error) {
 	return nil, fmt.Errorf("content coding %q is not known", coding)
 }
 
-// decodes reports whether Decode knows a coding.
-func decodes(coding string) bool {
+// Decodes reports whether Decode knows a coding.
+func Decodes(coding string) bool {
 	switch coding {
 	case "", "gzip", "x-gzip", "deflate", "br", "zstd":
 		return true

@@ -141,9 +141,10 @@ func (b *backgroundProxy) Serve(l net.Listener, observe func(daemon.Exchange)) e
 func (b *backgroundProxy) API() http.Handler {
 	return admin.New(admin.Options{
 		Version:  version(),
-		Checks:   []admin.Check{b.node.storeCheck()},
+		Checks:   []admin.Check{b.node.storeCheck(), b.node.ledgerCheck()},
 		Store:    storeUsage{b.node},
 		StoreAPI: b.node.storeAPI(),
+		Ledger:   b.node.ledgerAPI(),
 		Wheels:   b.node.wheelAPI(),
 		Doctor:   diagnoses{b.node.doctor},
 		Logger:   b.node.logger,

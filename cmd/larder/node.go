@@ -21,6 +21,7 @@ import (
 	"larder/daemon"
 	"larder/doctor"
 	"larder/kit"
+	"larder/ledger"
 	"larder/mitm"
 	"larder/policy"
 	"larder/wheels"
@@ -35,6 +36,7 @@ type node struct {
 	ca       *ca.Authority
 	trust    certs.Files
 	cache    *cache.Cache
+	ledger   *ledger.Ledger // nil: there is none
 	upstream *mitm.Upstream
 	doctor   *doctor.Book
 	proxy    *mitm.Server
@@ -132,6 +134,7 @@ func (n *node) openCache() error {
 		return err
 	}
 	table := n.openDigests()
+	n.ledger = n.openLedger(settings.Ledger.MaxSize)
 	n.cache, err = cache.New(cache.Options{
 		Store:              s,
 		StoreError:         storeError,
@@ -139,6 +142,7 @@ func (n *node) openCache() error {
 		RefuseWithoutStore: settings.Store.OnFailure == policy.RefuseOnFailure,
 		Upstream:           n.upstream,
 		Digests:            table,
+		Ledger:             n.ledger,
 		Logger:             n.logger,
 		Registerer:         n.registry,
 	})

@@ -32,6 +32,7 @@ through untouched.
 		newEnv(),
 		newCA(),
 		newStore(),
+		newLedger(),
 		newWheels(),
 		newDoctor(),
 		newPolicy(),

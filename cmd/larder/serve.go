@@ -85,9 +85,11 @@ func (s *server) adminHandler(token string) http.Handler {
 				return nil
 			}},
 			s.node.storeCheck(),
+			s.node.ledgerCheck(),
 		},
 		Store:    storeUsage{s.node},
 		StoreAPI: s.node.storeAPI(),
+		Ledger:   s.node.ledgerAPI(),
 		Wheels:   s.node.wheelAPI(),
 		Token:    token,
 		Doctor:   diagnoses{s.node.doctor},
