@@ -238,6 +238,33 @@ func TestJoinedPartsAreHeldToTheLedger(t *testing.T) {
 	w.wantLedger("refused", 1)
 }
 
+// TestWhatIsFoundByItsContentIsHeldToTheLedger: an index that names other bytes than were
+// first seen under a URL does not bring them there from another one.
+func TestWhatIsFoundByItsContentIsHeldToTheLedger(t *testing.T) {
+	first, other := noise(1000), noise(1001)
+	w, _ := newLedgerWorld(t, refusing(), func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/first/") {
+			_, _ = rw.Write(first)
+			return
+		}
+		_, _ = rw.Write(other)
+	})
+	target := w.origin.URL + "/first/" + digest(other)
+	if a := w.at(refusing(), "GET", target); a.StatusCode != 200 || !bytes.Equal(a.body, first) {
+		t.Fatalf("%d, %v", a.StatusCode, a.err)
+	}
+	w.evict()
+	sharing := refusing()
+	sharing.Share, sharing.Digests = "files", byDigest(t, "/([0-9a-f]{64})$")
+	if a := w.at(sharing, "GET", w.origin.URL+"/other/"+digest(other)); a.StatusCode != 200 {
+		t.Fatalf("%d, %v", a.StatusCode, a.err)
+	}
+	if a := w.at(sharing, "GET", target); a.StatusCode == 200 && a.err == nil {
+		t.Errorf("%d with %d bytes", a.StatusCode, len(a.body))
+	}
+	w.wantLedger("refused", 1)
+}
+
 func TestLedgerURLHoldsNoSecret(t *testing.T) {
 	conceal := func(s string) string { return fmt.Sprintf("<%d>", len(s)) }
 	for _, c := range []struct {

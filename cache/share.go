@@ -92,7 +92,9 @@ func (x *exchange) named() (sum [32]byte, by integrity.Claim, ok bool) {
 	return sum, by, false
 }
 
-// adopt looks for what a request is for under another URL, where its digest is known: a mirror has the same file, or the file has another name too. What is found
+// adopt looks for what a request is for under another URL, where its digest is known: a
+// mirror has the same file, or the file has another name too. What is found, and agrees
+// with the ledger,
 // is stored under this URL as well.
 func (x *exchange) adopt() *selected {
 	if !x.rule.shares() || x.content != nil {
@@ -107,6 +109,11 @@ func (x *exchange) adopt() *selected {
 		return nil
 	}
 	set := x.rule.required()
+	entry := x.c.ledgered(x.rule, x.r.URL, s.rec.status, set, x.r.Header, s.rec.header)
+	if err := x.c.enter(entry, s.sum, true, s.sum, s.size, x.c.log); err != nil {
+		s.release()
+		return nil // upstream's is held to the ledger as well
+	}
 	key, err := x.c.storageKey(x.primary, x.rule, set, x.r.Header)
 	if err != nil {
 		x.c.storeFailed(x.c.log, "put variants", err)
