@@ -92,7 +92,7 @@ func (v *verdicts) claimOf(r *http.Request, rule *Rule) claim {
 	addTo(mac, rule.Partition)
 	names := slices.Sorted(maps.Keys(r.Header))
 	for _, name := range names {
-		if values := r.Header[name]; len(values) > 0 && isCredential(name, values) {
+		if values := r.Header[name]; len(values) > 0 && tellsWho(name, values) {
 			addTo(mac, name)
 			addTo(mac, strconv.Itoa(len(values)))
 			for _, value := range values {
@@ -104,7 +104,7 @@ func (v *verdicts) claimOf(r *http.Request, rule *Rule) claim {
 		addTo(mac, r.URL.User.String())
 	}
 	eachParameter(r.URL.RawQuery, func(name, value string) {
-		if isUserToken(name) {
+		if isUserToken(name) || IsSecret(name) {
 			addTo(mac, name)
 			addTo(mac, value)
 		}
