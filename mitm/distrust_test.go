@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -384,4 +385,55 @@ func FuzzOverheard(f *testing.F) {
 			t.Fatal("an alert out of nothing")
 		}
 	})
+}
+
+// anyone is an Authenticator that takes a field for the name.
+type anyone struct{}
+
+func (anyone) Authenticate(_ context.Context, _ netip.Addr, field string) (string, error) {
+	return field, nil
+}
+
+func (anyone) Challenges() []string { return []string{"Basic"} }
+
+// ofRun is a listener of a run.
+type ofRun struct {
+	net.Listener
+	id, command string
+}
+
+func (r ofRun) Run() (id, command string) { return r.id, r.command }
+
+// TestDistrustIsOfAUserOrARun has two users, and two runs of one command, each with a
+// client that goes without a word: what one does says nothing of the other.
+func TestDistrustIsOfAUserOrARun(t *testing.T) {
+	w, o := newDistrustWorld(t, func(options *Options, _ *UpstreamOptions) { options.Access = Access{Authenticator: anyone{}} })
+	config := &tls.Config{ServerName: "a.test"}
+	for _, user := range []string{"alice", "bob", "alice"} {
+		w.refuse("a.test:443", "agent/1\r\nProxy-Authorization: "+user, lookAndGo(config))
+	}
+	d, _ := o.all()
+	if len(d) != 1 || d[0].User != "alice" || d[0].Run != "" || d[0].UserAgent != "agent/1" {
+		t.Fatalf("told of %+v", d)
+	}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	var addrs []string
+	for _, id := range []string{"one", "two"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, l.Addr().String())
+		serving.Go(func() { _ = w.server.Serve(ofRun{l, id, "npm"}, nil) }) // ends with l
+		defer l.Close()
+	}
+	for _, i := range []int{0, 1, 0} {
+		w.addr = addrs[i]
+		w.refuse("a.test:443", "", lookAndGo(config))
+	}
+	d, _ = o.all()
+	if len(d) != 2 || d[1].User != "" || d[1].Run != "npm" || d[1].Via != addrs[0] {
+		t.Errorf("told of %+v", d[1:])
+	}
 }
