@@ -70,6 +70,24 @@ func isCredential(name string, values []string) bool {
 	return IsSecret(name)
 }
 
+// tellsWho reports whether upstream may decide by a request field who may have what is
+// asked for.
+func tellsWho(name string, values []string) bool {
+	if name == "Authorization" {
+		return isCredential(name, values)
+	}
+	return MayAdmit(name)
+}
+
+// MayAdmit reports whether a request field, by its name in canonical form, is one by which
+// an origin may let a client in: a credential, or any of which nothing is known. It is none
+// where package clients and browsers send it to everybody, or it speaks of one connection
+// or the client's own copy. What was answered to a request with such a field is the answer
+// to no request that has not the same.
+func MayAdmit(name string) bool {
+	return IsSecret(name) || routing(name) || !harmless(name) && !hopByHop(name) && !ownCopyField(name)
+}
+
 // userTokens are query parameters that carry what Authorization would.
 func userTokens() []string {
 	return []string{"private_token", "access_token", "job_token", "token", "api_key", "apikey"}

@@ -245,6 +245,10 @@ func (f *fill) receive(resp *http.Response) bool {
 	if ok && resp.StatusCode == http.StatusOK && f.rule.unproved(claims) {
 		ok, why = false, "unverified"
 	}
+	trusted := f.rule.trusts(f.sent.URL, f.vouched)
+	if ok && !trusted {
+		ok, why = false, "redirected"
+	}
 	if ok && f.tooLarge() {
 		ok, why = false, "too-large"
 	}
@@ -254,7 +258,7 @@ func (f *fill) receive(resp *http.Response) bool {
 		ok, why = false, "throttled"
 	}
 	if !ok {
-		if f.stored != nil && supersedes(resp.StatusCode) && !(throttled && resp.StatusCode >= 400) {
+		if f.stored != nil && trusted && supersedes(resp.StatusCode) && !(throttled && resp.StatusCode >= 400) {
 			f.c.drop(f.stored.key)
 		}
 		f.why = why
@@ -480,6 +484,14 @@ func (f *fill) keepEcho(resp *http.Response) {
 			f.set = fieldSet(append(f.set, "accept")) // see canonicalRequest
 		}
 		f.common = storedHeader(resp.Header, f.rule, f.received)
+		if f.rule.checked() {
+			// That upstream cannot answer now is for all; whom it has told so, as with the
+			// limit of an account, is not.
+			f.echo, f.common = []byte{}, http.Header{"Date": f.common["Date"]}
+			if v := resp.Header["Retry-After"]; len(v) > 0 {
+				f.common["Retry-After"] = v
+			}
+		}
 	}
 	rest := io.Reader(bytes.NewReader(body))
 	if err != nil {

@@ -67,7 +67,7 @@ func (x *exchange) keeper(sent *http.Request, resp *http.Response) *partKeeper {
 		return nil
 	}
 	as := asWhole(resp, complete)
-	if ok, _ := storable(x.rule, sent, as); !ok || resp.ContentLength >= 0 && resp.ContentLength != got.n {
+	if ok, _ := storable(x.rule, sent, as); !ok || !x.rule.trusts(sent.URL, x.vouched) || resp.ContentLength >= 0 && resp.ContentLength != got.n {
 		return nil
 	}
 	set := keyFields(x.rule, sent.Header, as.Header)

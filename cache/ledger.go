@@ -29,8 +29,8 @@ func LedgerURL(u *url.URL, rule *Rule, conceal func(string) string) string {
 		path = "/"
 	}
 	query := u.RawQuery
-	if len(rule.DropQuery) > 0 {
-		query = withoutParameters(query, rule.DropQuery)
+	if drop := rule.dropped(); len(drop) > 0 {
+		query = withoutParameters(query, drop)
 	}
 	if query != "" {
 		query = "?hmac-sha256=" + conceal(normalEscapes(query))

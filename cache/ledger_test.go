@@ -256,6 +256,11 @@ func TestLedgerURLHoldsNoSecret(t *testing.T) {
 			t.Errorf("LedgerURL(%s) = %s, want %s", c.url, got, c.want)
 		}
 	}
+	// Each client has a signature of its own, and all mean the same.
+	signed := mustURL(t, "https://a.test/x?se=2030-01-01&sig=secret&jwt=a.b.c")
+	if got := LedgerURL(signed, &Rule{Access: AccessSigned}, conceal); got != "https://a.test/x" {
+		t.Errorf("LedgerURL(%s) = %s under signed", signed, got)
+	}
 }
 
 func TestLedgerThatIsFullLetsThrough(t *testing.T) {

@@ -28,10 +28,16 @@ type Ready struct {
 type readyParts struct {
 	rec    *record
 	sum    string
-	sure   atomic.Uint64 // the epoch, and one, when it was held to what indexes say
+	sure   atomic.Pointer[assurance]
 	once   sync.Once
 	header http.Header // without Age and larder's member of Cache-Status
 	head   [3][]byte   // the same in HTTP/1.1: before the value of Age, up to that of larder's member, and the rest
+}
+
+// assurance says when a response was held to what indexes say, and under which rule.
+type assurance struct {
+	epoch uint64
+	rule  *Rule
 }
 
 // Ready returns the answer to a GET of target under rule, if there is one that
@@ -70,13 +76,13 @@ func (c *Cache) sureOf(p *readyParts, hot *store.Hot, target *url.URL, rule *Rul
 	if rule.Verify == VerifyOff {
 		return true
 	}
-	epoch := c.learning.epoch() + 1
-	if p.sure.Load() != epoch {
+	epoch := c.learning.epoch()
+	if a := p.sure.Load(); a == nil || a.epoch != epoch || a.rule != rule {
 		_, bad, unread := c.compare(p.rec, hot.SHA256(), target, rule)
 		if bad != nil || len(unread) > 0 {
 			return false
 		}
-		p.sure.Store(epoch)
+		p.sure.Store(&assurance{epoch, rule})
 	}
 	return !rule.unproved(p.rec.verified)
 }

@@ -186,9 +186,10 @@ func (x *exchange) relayStatus(q *question) error {
 // wait for the answer already. s is what is stored of it, or nil.
 func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 	v := &c.verdicts
+	target := v.target(claim)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if q := v.questions[claim.target]; q != nil {
+	if q := v.questions[target]; q != nil {
 		return q, nil
 	}
 	q := &question{done: make(chan struct{})}
@@ -205,7 +206,7 @@ func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 		defer stop()
 		defer func() {
 			v.mu.Lock()
-			delete(v.questions, claim.target)
+			delete(v.questions, target)
 			v.mu.Unlock()
 			close(q.done)
 		}()
@@ -232,7 +233,7 @@ func (c *Cache) ask(x *exchange, claim claim, s *selected) (*question, error) {
 		cancel()
 		return nil, errClosed
 	}
-	v.questions[claim.target] = q
+	v.questions[target] = q
 	return q, nil
 }
 

@@ -126,11 +126,19 @@ func hop(rule *Rule, req *http.Request, to *url.URL, elsewhere bool) *http.Reque
 		return next
 	}
 	for name := range next.Header {
-		if IsSecret(name) || name == "Referer" || name == "Origin" || slices.Contains(rule.OwnFields, name) {
+		if MayAdmit(name) || name == "Referer" || name == "Origin" || slices.Contains(rule.OwnFields, name) {
 			delete(next.Header, name)
 		}
 	}
 	return next
+}
+
+// trusts reports whether a response to a request for target is what is there, and no page
+// that asks for a password, to which those are sent who may not have it: no redirect was
+// followed but such as vouched says, or the digest of the body will tell.
+func (r *Rule) trusts(target *url.URL, vouched bool) bool {
+	_, named := r.URLDigest(target)
+	return vouched || named || !r.checked()
 }
 
 // leadsToContent reports whether a redirect gives the right to what from names, or names

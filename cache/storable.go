@@ -59,6 +59,8 @@ func cacheableStatus(rule *Rule, status int, cc directives) bool {
 		return true
 	case status < 200 || status == http.StatusPartialContent || status == http.StatusNotModified:
 		return false
+	case absent(status) && rule.checked():
+		return false // many say that there is nothing where they mean: not for you
 	case absent(status):
 		if rule.Mode != HTTP || rule.NegativeTTL > 0 {
 			return rule.NegativeTTL > 0

@@ -78,12 +78,12 @@ func (v *verdicts) init() {
 // claim is a client's request for access as the table knows it.
 type claim struct {
 	scope   verdictKey // the credential, for everything that its rule judges together
-	target  verdictKey // the credential, for this very request
+	who     []byte     // the credential
 	place   verdictKey // the URL, where it has to be known besides that it has what it names
 	grant   verdictKey // the URL, where it may be a right by itself
 	placed  bool
 	granted bool
-	expires time.Time
+	request *http.Request
 }
 
 // claimOf makes the claim of a request under a rule.
@@ -92,7 +92,7 @@ func (v *verdicts) claimOf(r *http.Request, rule *Rule) claim {
 	addTo(mac, rule.Partition)
 	names := slices.Sorted(maps.Keys(r.Header))
 	for _, name := range names {
-		if values := r.Header[name]; len(values) > 0 && isCredential(name, values) {
+		if values := r.Header[name]; len(values) > 0 && tellsWho(name, values) {
 			addTo(mac, name)
 			addTo(mac, strconv.Itoa(len(values)))
 			for _, value := range values {
@@ -104,26 +104,40 @@ func (v *verdicts) claimOf(r *http.Request, rule *Rule) claim {
 		addTo(mac, r.URL.User.String())
 	}
 	eachParameter(r.URL.RawQuery, func(name, value string) {
-		if isUserToken(name) {
+		if isUserToken(name) || IsSecret(name) {
 			addTo(mac, name)
 			addTo(mac, value)
 		}
 	})
 	who := mac.Sum(nil)
-	c := claim{expires: tokenExpiry(r.Header)}
+	c := claim{request: r, who: who}
 	exact := exactly(r.URL)
 	c.scope = v.about(who, "scope", strings.ToLower(r.URL.Scheme), strings.ToLower(r.URL.Host), rule.scopeOf(r.URL))
-	c.target = v.about(who, "target", r.Method, exact, fieldSource(r.Header).normal("accept"))
 	if rule.Access == AccessSigned {
 		c.grant, c.granted = v.about(nil, "grant", exact), true
 		c.scope = v.about(who, "signed", exact)
-		if s := signatureOf(r.URL); c.expires.IsZero() || !s.expires.IsZero() && s.expires.Before(c.expires) {
-			c.expires = s.expires
-		}
 	} else if rule.byContent() {
 		c.place, c.placed = v.about(nil, "place", exact), true
 	}
 	return c
+}
+
+// expires is when what the claim rests on ends by its own word, zero if it does not say:
+// a token, or the signature of the URL.
+func (c claim) expires() time.Time {
+	end := tokenExpiry(c.request.Header)
+	if c.granted {
+		if s := signatureOf(c.request.URL); end.IsZero() || !s.expires.IsZero() && s.expires.Before(end) {
+			end = s.expires
+		}
+	}
+	return end
+}
+
+// target is what the table knows a claim by that is for one request alone.
+func (v *verdicts) target(c claim) verdictKey {
+	r := c.request
+	return v.about(c.who, "target", r.Method, exactly(r.URL), fieldSource(r.Header).normal("accept"))
 }
 
 // exactly is a URL as the table knows it: whole, but for how its host is written.
@@ -208,9 +222,10 @@ func (v *verdicts) noteRedirect(from *url.URL, status int, header http.Header, n
 
 // allow notes that upstream has let the claim pass.
 func (v *verdicts) allow(c claim, now time.Time) {
+	expires := c.expires()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.allowed.put(c.scope, permission{at: now, expires: c.expires})
+	v.allowed.put(c.scope, permission{at: now, expires: expires})
 	if c.placed {
 		v.places.put(c.place, now)
 	}

@@ -6,15 +6,18 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
 
+	"larder/cache"
 	"larder/curation"
 	"larder/policy"
 )
@@ -52,7 +55,10 @@ type indexKey struct {
 
 func indexKeyOf(r *http.Request, ask *curation.Ask, rule *rule, x *exchange) indexKey {
 	credentials := sha256.New()
-	for _, name := range []string{"Authorization", "Cookie"} {
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		if !cache.MayAdmit(name) {
+			continue
+		}
 		for _, v := range r.Header[name] {
 			fmt.Fprintf(credentials, "%s %d %s", name, len(v), v)
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -87,6 +88,9 @@ func (s *ruleset) keysOf(who policy.Client, target *url.URL) []*cache.Rule {
 func (s *ruleset) hops(who policy.Client) func(*url.URL) error {
 	return func(target *url.URL) error {
 		d := s.policy.Classify(who, http.MethodGet, target)
+		if err := s.curated(d, target); err != nil {
+			return err
+		}
 		if d.Action != policy.Deny {
 			d = s.policy.Connect(who, target.Hostname(), portOf(target))
 		}
@@ -95,6 +99,28 @@ func (s *ruleset) hops(who policy.Client) func(*url.URL) error {
 		}
 		return nil
 	}
+}
+
+// errUnjudged: the client asks for it itself, and is judged then.
+var errUnjudged = errors.New("the curation has to know when it was published")
+
+// curated says why a redirect to a target is not followed on account of the curation,
+// which has judged what the client had asked for and not that.
+func (s *ruleset) curated(d policy.Decision, target *url.URL) error {
+	r := s.of(d)
+	if s.curator == nil || r.registry == "" {
+		return nil
+	}
+	ask := curation.Look(r.registry, target, nil)
+	if ask.Kind != curation.File && ask.Kind != curation.Odd {
+		return nil
+	}
+	ask.Vouches = d.Rule.Vouches
+	j := s.curator.Judge(&ask)
+	if j.Refused == nil && j.NeedsAge {
+		return errUnjudged
+	}
+	return j.Refused
 }
 
 func newRule(p *policy.Rule) *rule {

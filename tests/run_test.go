@@ -290,6 +290,40 @@ func TestRunLists(t *testing.T) {
 	}
 }
 
+// TestRunOffline: what is stored is served, nothing else is asked for, and a run
+// beside it that is not offline fetches as ever.
+func TestRunOffline(t *testing.T) {
+	t.Parallel()
+	requireClient(t, "curl")
+	origins := startOrigins(t)
+	origin.ServeArtifacts(origins, artifactsHost)
+	in := newInstance(t, origins, artifactRules)
+	in.endDaemon(t)
+	stored, missing := artifactURL("/releases/1000/stored.tar"), artifactURL("/releases/1000/missing.tar")
+	fetch := func(target string, flags ...string) result {
+		argv := append(in.runArgs(flags...), "curl", "-sS", "-o", os.DevNull, "-w", "%{http_code}", target)
+		return command{dir: in.dir, argv: argv}.run(t)
+	}
+	for i, c := range []struct {
+		target, status string
+		flags          []string
+		asked          int
+	}{
+		{stored, "200", nil, 1},
+		{stored, "200", []string{"--offline"}, 1},
+		{missing, "504", []string{"--offline"}, 1},
+		{missing, "200", nil, 2},
+	} {
+		res := fetch(c.target, c.flags...)
+		if res.code != 0 || res.stdout != c.status {
+			t.Errorf("fetch %d: want %s: %v", i, c.status, res)
+		}
+		if n := len(origins.Exchanges(nil)); n != c.asked {
+			t.Errorf("fetch %d: %d requests upstream, want %d", i, n, c.asked)
+		}
+	}
+}
+
 // TestRunEnvironment compares the command's environment with the caller's: what
 // clients read is set, and the CA that the caller trusts is in the bundle.
 func TestRunEnvironment(t *testing.T) {
