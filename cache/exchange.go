@@ -105,6 +105,9 @@ func (x *exchange) round() error {
 	}
 	if x.content == nil {
 		x.c.teach(f.selected, x.r.URL, x.rule)
+		if x.disagrees(f.selected) {
+			return x.forward("request", "client-digest")
+		}
 	}
 	if other {
 		x.c.metrics.bound.WithLabelValues("another-generation").Inc()

@@ -587,9 +587,12 @@ func (f *fill) add(p []byte) error {
 	if f.checker != nil {
 		_, _ = f.checker.Write(p) // which must not fail
 	}
+	if f.check != nil {
+		f.check.Start(p)
+	}
 	err := f.spool.append(f.ctx, p)
 	if f.check != nil {
-		f.check.Write(p)
+		f.check.Wait()
 	}
 	if lost := f.spool.lostTo(); lost != nil && !lostBefore {
 		f.decide(shared)

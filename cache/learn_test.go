@@ -408,3 +408,41 @@ func (a *afterRead) Read(p []byte) (int, error) {
 }
 
 func (a *afterRead) Close() error { return a.body.Close() }
+
+func sri(body []byte) string {
+	sum := sha512.Sum512(body)
+	return "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// TestClientThatExpectsAnotherBodyGetsUpstreams: what is stored stays, and is given to
+// everybody else.
+func TestClientThatExpectsAnotherBodyGetsUpstreams(t *testing.T) {
+	w := newRegistryWorld(t)
+	old, now := noise(1000), noise(1001)
+	w.put("/f", old)
+	w.file("/f")
+	w.put("/f", now)
+	w.under(immutable, "/f", "Pacote-Integrity", sri(old)).want(t, 200, old, "larder; hit")
+	w.under(immutable, "/f", "Pacote-Integrity", sri(now)).want(t, 200, now, "larder; fwd=request; detail=client-digest")
+	w.wantDigests("client", "contradicted", 1)
+	w.file("/f").want(t, 200, old, "larder; hit")
+	w.under(&Rule{Mode: Immutable, Verify: VerifyOff}, "/f", "Pacote-Integrity", sri(now)).want(t, 200, old, "larder; hit")
+
+	// Once a registry has named the digest, no client's word counts.
+	w.put("/a", w.packument("/f", old))
+	w.index("/a", "npm")
+	w.file("/f")
+	w.under(immutable, "/f", "Pacote-Integrity", sri(now)).want(t, 200, old, "larder; hit")
+}
+
+func TestWhatIsKnownToBeWrongIsNotServedOffline(t *testing.T) {
+	w := newRegistryWorld(t)
+	w.put("/f", noise(1000))
+	w.put("/SHA256SUMS", sums(map[string][]byte{"f": noise(3)}))
+	w.file("/f")
+	w.index("/SHA256SUMS", "checksums")
+	w.cache.SetOffline(true)
+	if got := w.file("/f"); got.StatusCode != http.StatusGatewayTimeout {
+		t.Errorf("status %d", got.StatusCode)
+	}
+}

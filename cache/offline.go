@@ -41,6 +41,13 @@ func (x *exchange) offlineRound() error {
 	if f.selected == nil || other {
 		return x.offlineMiss()
 	}
+	switch x.reverify(f.selected) {
+	case unsettled:
+		return errAgain
+	case wrong:
+		x.c.drop(f.key)
+		return errAgain
+	}
 	j := judge(f.rec, x.rule, x.req, x.c.now())
 	if j.expired {
 		return x.offlineMiss()

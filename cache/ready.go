@@ -78,7 +78,7 @@ func (c *Cache) sureOf(p *readyParts, hot *store.Hot, target *url.URL, rule *Rul
 	}
 	epoch := c.learning.epoch()
 	if a := p.sure.Load(); a == nil || a.epoch != epoch || a.rule != rule {
-		bad, unread := c.compare(p.rec, hot.SHA256(), target, rule)
+		_, bad, unread := c.compare(p.rec, hot.SHA256(), target, rule)
 		if bad != nil || len(unread) > 0 {
 			return false
 		}
@@ -188,6 +188,10 @@ func (c *Cache) Served(r Ready, n int64, err error) Outcome {
 	c.metrics.observe(&out, err)
 	return out
 }
+
+// Proved reports whether the body has a digest by which registries name it, so that it
+// does not matter what a client expects.
+func (r Ready) Proved() bool { return vouchedFor(r.parts.rec.verified) }
 
 // Size is the length of the body.
 func (r Ready) Size() int64 { return int64(len(r.body)) }

@@ -63,10 +63,13 @@ func (x *exchange) reverify(s *selected) doubt {
 	if x.rule.Verify == VerifyOff || x.content != nil || s.rec.status != http.StatusOK {
 		return noDoubt
 	}
-	bad, unread := x.c.compare(s.rec, s.sum, x.r.URL, x.rule)
+	good, bad, unread := x.c.compare(s.rec, s.sum, x.r.URL, x.rule)
 	switch {
 	case bad != nil:
 		return x.c.doubted(x, s, *bad, integrity.Digest{})
+	case good != nil && !slices.ContainsFunc(s.rec.verified, func(v integrity.Claim) bool { return v.Digest == good.Digest && v.Source <= good.Source }):
+		x.c.metrics.digests.WithLabelValues(good.Source.String(), "verified").Inc()
+		x.note(s, *good)
 	case len(unread) > 0:
 		return x.reread(s, unread)
 	case x.rule.unproved(s.rec.verified):
@@ -75,16 +78,16 @@ func (x *exchange) reverify(s *selected) doubt {
 	return noDoubt
 }
 
-// compare holds a stored 200 to what is known now. It returns a claim that does not hold,
-// or those for which the body has to be read.
-func (c *Cache) compare(rec *record, sum [32]byte, target *url.URL, rule *Rule) (bad *integrity.Claim, unread []integrity.Claim) {
+// compare holds a stored 200 to what is known now. It returns the most trusted claim of
+// which it can tell whether it holds, or those for which the body has to be read.
+func (c *Cache) compare(rec *record, sum [32]byte, target *url.URL, rule *Rule) (good, bad *integrity.Claim, unread []integrity.Claim) {
 	claims := c.learnt(target, rule)
 	if len(rec.verified) == 0 && len(rule.Digests) > 0 {
 		// Stored by a larder, or under a rule, that did not know of these.
 		claims = append(claims, rule.claims(target, nil)...)
 	}
 	if len(claims) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	b := body{sum: sum, coded: len(rec.header["Content-Encoding"]) > 0, verified: rec.verified}
 	for _, claim := range integrity.Select(claims) {
@@ -93,12 +96,12 @@ func (c *Cache) compare(rec *record, sum [32]byte, target *url.URL, rule *Rule) 
 			unread = append(unread, claim)
 		case !known:
 		case holds:
-			return nil, nil // the most trusted one that says anything
+			return &claim, nil, nil
 		default:
-			return &claim, nil
+			return nil, &claim, nil
 		}
 	}
-	return nil, unread
+	return nil, nil, unread
 }
 
 // doubted counts and logs a stored response that has not a digest that is known by now.
@@ -155,6 +158,13 @@ func (t *rereading) end(key store.Key) {
 	defer t.mu.Unlock()
 	close(t.running[key])
 	delete(t.running, key)
+}
+
+func (t *rereading) remembers(key store.Key, sum [32]byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	known, ok := t.fine[key]
+	return ok && known == sum
 }
 
 func (t *rereading) remember(key store.Key, sum [32]byte) {
@@ -227,8 +237,8 @@ func (x *exchange) readNow(key store.Key, claims []integrity.Claim) doubt {
 		c.metrics.digests.WithLabelValues(claim.Source.String(), "verified").Inc()
 		rec.verified = append(slices.Clip(rec.verified), claim)
 	}
-	c.rereading.remember(key, s.sum)
 	if err := s.obj.Amend(rec.encode(), x.rule.keeping()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.rereading.remember(key, s.sum)
 		c.storeFailed(c.log, "set metadata", err)
 	}
 	return noDoubt
@@ -265,9 +275,63 @@ func (f *fill) late() error {
 	return nil
 }
 
-// proved reports whether the URL itself has vouched for a body.
-func proved(verified []integrity.Claim) bool {
+// proved reports whether the URL itself has vouched for a body, and vouchedFor whether
+// URL or index have.
+func proved(verified []integrity.Claim) bool { return strongly(verified, integrity.FromURL) }
+
+func vouchedFor(verified []integrity.Claim) bool { return strongly(verified, integrity.FromIndex) }
+
+// strongly reports whether a source as trusted as least, by an algorithm that nobody can
+// forge, is among those that have vouched.
+func strongly(verified []integrity.Claim, least integrity.Source) bool {
 	return slices.ContainsFunc(verified, func(v integrity.Claim) bool {
-		return v.Source == integrity.FromURL && v.Digest.Algorithm().Strong()
+		return v.Source <= least && v.Digest.Algorithm().Strong()
 	})
+}
+
+// disagrees reports whether a client expects another body than the stored one, of which
+// no registry has named a digest. It is then given what upstream has: its lock file may be
+// right, and what is stored not. What is stored stays, for a client could name anything.
+func (x *exchange) disagrees(s *selected) bool {
+	if len(x.r.Header["Pacote-Integrity"]) == 0 || x.rule.Verify == VerifyOff || s.rec.status != http.StatusOK ||
+		len(s.rec.header["Content-Encoding"]) > 0 || vouchedFor(s.rec.verified) {
+		return false
+	}
+	expected := integrity.Select(clientClaims(x.r.Header))
+	if len(expected) == 0 {
+		return false
+	}
+	b := body{sum: s.sum, verified: s.rec.verified}
+	holds, known := b.judge(expected[0].Digest)
+	if !known && s.size <= maxAtOnce {
+		got, err := integrity.Of(expected[0].Digest.Algorithm(), s.sum, s.obj, s.size)
+		if err != nil {
+			return false
+		}
+		if holds = got == expected[0].Digest; holds {
+			x.note(s, expected[0])
+		}
+		known = true
+	}
+	if !known || holds {
+		return false
+	}
+	x.c.metrics.digests.WithLabelValues(integrity.FromClient.String(), "contradicted").Inc()
+	x.c.log.Warn("client expects another digest than the stored body has", "url", logURL(x.r.URL), "rule", x.rule.Name, "want", expected[0].Digest.String())
+	return true
+}
+
+// note writes down that a stored body was found to have a digest; once, where the store
+// does not take it.
+func (x *exchange) note(s *selected, claim integrity.Claim) {
+	if x.c.rereading.remembers(s.key, s.sum) {
+		return
+	}
+	rec := *s.rec
+	rec.verified = append(slices.Clip(rec.verified), claim)
+	err := s.obj.Amend(rec.encode(), x.rule.keeping())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		x.c.rereading.remember(s.key, s.sum)
+		x.c.storeFailed(x.c.log, "set metadata", err)
+	}
 }

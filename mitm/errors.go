@@ -21,6 +21,7 @@ import (
 
 	"larder/ca"
 	"larder/cache"
+	"larder/cache/integrity"
 )
 
 // failure is everything that larder says about an error: to the client as
@@ -107,6 +108,8 @@ const (
 	badRequestLabel = "bad_request"
 	// digestLabel marks what is not what its registry says it is.
 	digestLabel = "digest"
+	// ledgerLabel marks what is not what was first seen under its URL.
+	ledgerLabel = "ledger"
 	// offlineLabel marks those that Cache-Status speaks of (RFC 9211).
 	offlineLabel = "offline"
 )
@@ -157,6 +160,7 @@ func failureTable() []failureRow {
 		{stalled, 504, "connection_read_timeout", "read_timeout", warn},
 		{canceled, 499, "connection_terminated", "client_gone", info},
 		{is(ErrOffline), 504, "destination_unavailable", offlineLabel, info},
+		{changedSinceFirst, 502, "http_protocol_error", ledgerLabel, bad},
 		{as[*cache.MismatchError], 502, "http_protocol_error", digestLabel, bad},
 		{is(cache.ErrStoreBroken), 503, "proxy_internal_error", "store", warn},
 		{is(ErrLoop), 502, "proxy_loop_detected", "loop", warn},
@@ -266,8 +270,13 @@ func writeFailure(w http.ResponseWriter, r *http.Request, f failure, target stri
 	for _, challenge := range f.Challenges {
 		h.Add("Proxy-Authenticate", challenge)
 	}
-	if f.Label == offlineLabel {
+	switch f.Label {
+	case offlineLabel:
 		h.Set("Cache-Status", "larder; detail=offline")
+	case digestLabel:
+		h.Set("Cache-Status", "larder; fwd=miss; detail=digest-mismatch")
+	case ledgerLabel:
+		h.Set("Cache-Status", "larder; fwd=miss; detail=ledger-mismatch")
 	}
 	h.Set("Proxy-Status", f.proxyStatus())
 	h.Set("Content-Type", "text/plain; charset=utf-8")
@@ -287,6 +296,12 @@ func unasked(err error) (string, bool) {
 		return "", false
 	}
 	return as[*unauthenticatedError](err)
+}
+
+// changedSinceFirst recognises a body that the ledger has refused.
+func changedSinceFirst(err error) (string, bool) {
+	m, ok := errors.AsType[*cache.MismatchError](err)
+	return "", ok && m.Source == integrity.FromLedger
 }
 
 func as[T error](err error) (string, bool) {

@@ -16,6 +16,8 @@ type plainHead struct {
 	hasQuery    bool
 	host        []byte
 	length      int // bytes of the head, its empty line included
+	// expects: the client says which digest it expects.
+	expects bool
 }
 
 // parsePlainHead reads a head from the beginning of b. ok is false for whatever
@@ -138,6 +140,8 @@ func (h *plainHead) field(line []byte) bool {
 		return len(value) > 0
 	case "Connection":
 		return bytes.EqualFold(value, []byte("keep-alive"))
+	case expectsField:
+		h.expects = true
 	}
 	return changesNothing(string(name))
 }
@@ -158,6 +162,9 @@ func isPlain(r *http.Request) bool {
 	}
 	return true
 }
+
+// expectsField is npm's: what its lock file, or the index, says of a tarball.
+const expectsField = "Pacote-Integrity"
 
 // changesNothing lists the fields that package clients send and that mean nothing
 // to net/http's server, to larder's policy and to a stored answer under a rule of

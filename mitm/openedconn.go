@@ -211,6 +211,7 @@ func (c *openedConn) answer(h *plainHead) (now time.Time, answered bool, err err
 		return now, false, nil
 	}
 	r, ok := s.ready.Ready(target, rule.cache)
+	ok = ok && (!h.expects || r.Proved())
 	if !ok {
 		return now, false, nil
 	}

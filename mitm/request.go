@@ -188,7 +188,7 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, d policy.Dec
 		return false
 	}
 	ready, ok := s.ready.Ready(x.target, rule.cache)
-	if !ok {
+	if !ok || len(r.Header[expectsField]) > 0 && !ready.Proved() {
 		return false
 	}
 	n, err := ready.WriteTo(w)

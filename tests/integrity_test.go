@@ -112,3 +112,33 @@ func (s *service) metric(t *testing.T, series string) int64 {
 	}
 	return parseInt(t, string(m[1]))
 }
+
+// TestRunListsWhatWasVerified: larder run --json says by whose word a file is right.
+func TestRunListsWhatWasVerified(t *testing.T) {
+	t.Parallel()
+	c := pipClient()
+	requireClient(t, c.needs...)
+	origins := startOrigins(t)
+	vars := c.registry(t, origins)
+	in := newInstance(t, origins, c.rules)
+	in.endDaemon(t)
+	for _, class := range []string{"miss", "hit"} {
+		verified := make(map[string]string)
+		for _, f := range c.through(t, in, vars).fetched {
+			if f.Class == class {
+				verified[f.URL[strings.LastIndexByte(f.URL, '/')+1:]] = f.Verified
+			}
+		}
+		for name, want := range map[string]string{
+			"larder_demo-1.0-py3-none-any.whl":          "blake2b-256 (url), sha256 (index)",
+			"larder_demo-1.0-py3-none-any.whl.metadata": "sha256 (index)",
+		} {
+			if verified[name] != want && (class == "hit" || verified[name] != "") {
+				t.Errorf("%s, a %s, was verified by %q, want %q", name, class, verified[name], want)
+			}
+		}
+		if class == "miss" && verified["larder_demo-1.0-py3-none-any.whl"] == "" {
+			t.Errorf("the wheel was not verified: %q", verified)
+		}
+	}
+}

@@ -22,7 +22,16 @@ type Check struct {
 	decoder *decoder // nil: there is no content coding
 	opaque  bool     // there is one that cannot be undone
 	size    int64
+
+	// work takes parts to a goroutine that hashes them and says so; nil before there is
+	// enough of the body to make that worth while. It ends when work is closed.
+	work    chan []byte
+	worked  chan struct{}
+	pending bool
 }
+
+// ownPace is how much of a body is hashed by who brings it.
+const ownPace = 1 << 20
 
 // NewCheck begins to check a body in a content coding, "" for none. With content the
 // SHA-256 of its content is made whatever the claims.
@@ -66,8 +75,49 @@ func (c *Check) Idle() bool {
 // Claims returns what is checked, the most trusted first.
 func (c *Check) Claims() []Claim { return c.claims }
 
+// Start is Write that may go on until Wait: p is not to be changed before that.
+func (c *Check) Start(p []byte) {
+	if c.size < ownPace || c.Idle() {
+		c.hash(p)
+		return
+	}
+	if c.work == nil {
+		c.work, c.worked = make(chan []byte), make(chan struct{})
+		go func(work <-chan []byte, worked chan<- struct{}) { // ends with Finish or Close
+			for p := range work {
+				c.hash(p)
+				worked <- struct{}{}
+			}
+		}(c.work, c.worked)
+	}
+	c.work <- p
+	c.pending = true
+}
+
+// Wait waits until what Start was given is no longer needed.
+func (c *Check) Wait() {
+	if c.pending {
+		<-c.worked
+		c.pending = false
+	}
+}
+
+// rest ends the goroutine.
+func (c *Check) rest() {
+	c.Wait()
+	if c.work != nil {
+		close(c.work)
+		c.work = nil
+	}
+}
+
 // Write takes a part of the body. It never fails.
 func (c *Check) Write(p []byte) (int, error) {
+	c.hash(p)
+	return len(p), nil
+}
+
+func (c *Check) hash(p []byte) {
 	c.size += int64(len(p))
 	for _, h := range c.sent {
 		if h != nil {
@@ -77,12 +127,15 @@ func (c *Check) Write(p []byte) (int, error) {
 	if c.decoder != nil {
 		c.decoder.write(p, c.size)
 	}
-	return len(p), nil
 }
 
 // Close gives up what is not finished. A nil Check has nothing to give up.
 func (c *Check) Close() error {
-	if c != nil && c.decoder != nil {
+	if c == nil {
+		return nil
+	}
+	c.rest()
+	if c.decoder != nil {
 		c.decoder.stop()
 		c.decoder = nil
 	}
@@ -108,6 +161,7 @@ type Result struct {
 // Finish says which claims hold, given the SHA-256 of all that was written and a way
 // to read it again, nil if there is none.
 func (c *Check) Finish(sum [32]byte, body io.ReaderAt) Result {
+	c.rest()
 	r := Result{Content: sum, ContentOK: !c.opaque}
 	var decoded *decoder
 	if c.decoder != nil {

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"crypto/sha256"
+	"crypto/sha512"
 	"io"
 	"os"
 	"path/filepath"
@@ -306,4 +307,32 @@ func FuzzGoZip(f *testing.F) {
 			t.Error("neither digest nor error")
 		}
 	})
+}
+
+// TestLargeBodiesAreHashedBeside: by another goroutine than the one that brings them.
+func TestLargeBodiesAreHashedBeside(t *testing.T) {
+	body := bytes.Repeat([]byte("0123456789abcdef"), 3*ownPace/16)
+	sum := sha512.Sum512(body)
+	d, _ := NewDigest(SHA512, sum[:])
+	for _, ended := range []string{"finished", "given up", "given up in between"} {
+		c := NewCheck([]Claim{{Digest: d, Source: FromIndex}}, "", false)
+		for part := range slices.Chunk(body, 100_000) {
+			c.Start(part)
+			if ended == "given up in between" && c.pending {
+				break
+			}
+			c.Wait()
+		}
+		if c.work == nil {
+			t.Error("no goroutine was begun")
+		}
+		if ended == "finished" {
+			if r := c.Finish(sha256.Sum256(body), bytes.NewReader(body)); len(r.Verified) != 1 {
+				t.Errorf("Finish = %+v", r)
+			}
+		}
+		if err := c.Close(); err != nil || c.work != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
 }
