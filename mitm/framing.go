@@ -19,13 +19,15 @@ import (
 // request ends, it would be because net/http has refused it already.
 type framing struct {
 	at       framingPlace
-	response bool // the heads of one response are followed, the last one's body is not
+	response bool // one response is followed, its interim ones included
+	bodiless bool // it is to HEAD
 
 	// Of the request that is being read.
 	connect, upgrade bool
 	http10           bool
 	lengths, codings int
 	body             int64 // what is left of it, or of its chunk
+	inContent        bool  // the head of a response is over
 
 	// Of the line.
 	lineBytes int      // of the line so far, its end apart
@@ -52,8 +54,10 @@ const (
 	inChunkEnd
 	inTrailers
 	// unclear: behind a CONNECT or an Upgrade, what follows is of this protocol or of
-	// another, as the answer will say.
+	// another, as the answer will say. Behind the head of a response it is all that comes.
 	unclear
+	// ended: the response is over.
+	ended
 	// spoiled: nothing more is read.
 	spoiled
 )
@@ -74,7 +78,7 @@ var (
 // follow looks at the next bytes and returns how many of them may go on: all, those
 // up to where it becomes unclear whose the rest is, or those before the error.
 func (f *framing) follow(b []byte) (n int, err error) {
-	for n < len(b) && f.at != unclear && f.at != spoiled {
+	for n < len(b) && f.at < unclear {
 		if f.at == inBody || f.at == inChunk {
 			some := int(min(f.body, int64(len(b)-n)))
 			n += some
@@ -96,6 +100,8 @@ func (f *framing) bodyEnds() {
 	switch {
 	case f.at == inChunk:
 		f.at = inChunkEnd
+	case f.response:
+		f.at = ended
 	case f.connect || f.upgrade:
 		*f = framing{at: unclear}
 	default:
@@ -129,6 +135,10 @@ func (f *framing) next(c byte) error {
 func (f *framing) inLine(c byte) error {
 	f.lineBytes++
 	if f.at == inRequestLine {
+		if f.response && f.lineBytes == 10 && c == ' ' {
+			f.lineBytes-- // net/http takes any number of spaces before the status
+			return nil
+		}
 		if f.lineBytes <= len(f.first) {
 			f.first[f.lineBytes-1] = c
 		}
@@ -239,9 +249,9 @@ func (f *framing) length() bool {
 func (f *framing) headEnds() error {
 	switch {
 	case f.response && f.first[9] == '1' && string(f.first[9:]) != "101":
-		*f = framing{response: true} // the next follows
+		*f = framing{response: true, bodiless: f.bodiless} // the next follows
 	case f.response:
-		*f = framing{at: unclear, response: true}
+		f.contentBegins()
 	case f.connect && (f.body > 0 || f.codings > 0):
 		return errFramingConnect
 	case f.codings > 0: // chunked, or net/http answers 501
@@ -253,6 +263,23 @@ func (f *framing) headEnds() error {
 		f.bodyEnds()
 	}
 	return nil
+}
+
+// contentBegins takes the end of a response's head (RFC 9112, Section 6.3).
+func (f *framing) contentBegins() {
+	f.inContent = true
+	switch status := string(f.first[9:]); {
+	case status == "101":
+		f.at = unclear
+	case f.bodiless, status == "204", status == "304", f.codings == 0 && f.lengths > 0 && f.body == 0:
+		f.at = ended
+	case f.codings > 0: // chunked, or net/http refuses it
+		f.body, f.at = 0, inChunkSize
+	case f.lengths > 0:
+		f.at = inBody
+	default:
+		f.at = unclear
+	}
 }
 
 // chunk takes a byte of the line before a chunk or of the end behind it. net/http

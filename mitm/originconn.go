@@ -14,12 +14,22 @@ import (
 
 // originConn is a connection to an origin over which HTTP/1 is spoken. The head of a
 // response that two readers could take for two different ones is spoiled, so that
-// the transport does not read it either: see framing.
+// the transport does not read it either: see framing. What an origin sends behind the
+// end of a response is not read at all. The transport would keep it in its buffer, hand
+// the connection to the next request, and take it for the response to that, unless it
+// happened to look first.
 type originConn struct {
 	net.Conn
 	framed  framing     // used by the transport's one reader
 	awaited atomic.Bool // the next byte begins a response
+	head    atomic.Bool // to HEAD
 	why     atomic.Pointer[error]
+}
+
+// await says that the next byte begins a response, to HEAD or to another request.
+func (c *originConn) await(head bool) {
+	c.head.Store(head)
+	c.awaited.Store(true)
 }
 
 // Read implements net.Conn.
@@ -32,14 +42,18 @@ func (c *originConn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if c.awaited.Swap(false) {
-		c.framed = framing{response: true}
+		c.framed = framing{response: true, bodiless: c.head.Load()}
 	}
-	if c.framed.at == unclear || !c.framed.response { // a body, or what nobody has asked for
+	if c.framed.at == unclear || !c.framed.response { // a body to the end, or what nobody has asked for
 		return n, err
 	}
 	good, broken := c.framed.follow(p[:n])
-	if broken == nil {
+	switch {
+	case broken == nil && (good == n || c.framed.at == unclear):
 		return n, err
+	case broken == nil, c.framed.inContent:
+		c.framed.at = spoiled
+		return good, io.EOF // now, so that the connection is not pooled
 	}
 	c.why.Store(&broken)
 	// With the little that a reader gives room for, the head is cut short instead.
@@ -111,7 +125,7 @@ func roundTripStrictly(t *http.Transport, r *http.Request) (*http.Response, erro
 	var conn *originConn
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*originConn); ok {
-			c.awaited.Store(true) // one response at a time, and this request is not sent yet
+			c.await(r.Method == http.MethodHead) // one response at a time, and this request is not sent yet
 			conn = c
 		}
 	}}
